@@ -1,0 +1,1 @@
+"""groklab: a laboratory for grokking."""

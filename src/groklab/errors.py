@@ -1,0 +1,26 @@
+"""Errors meant for a person: one sentence saying what was given, what is allowed, and the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GroklabError(Exception):
+    """A mistake or a circumstance that the user can mend; the command line prints it without a traceback and exits with 2."""
+
+
+class SpecError(GroklabError):
+    """A spec, or a value set on it, that groklab cannot accept."""
+
+
+class WorkspaceError(GroklabError):
+    """A workspace that cannot be opened, read or written; what it already holds is left untouched."""
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """The sentence part that lists `allowed` and points at the entry closest to `given`, if one is close."""
+    names = sorted(allowed)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f" (did you mean '{close[0]}'?)" if close else ""
+    return f"allowed are {', '.join(names)}{hint}" if names else "none are allowed here"
