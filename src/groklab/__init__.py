@@ -1,1 +1,33 @@
-"""groklab: a laboratory for grokking."""
+"""groklab: a laboratory for grokking.
+
+    import groklab
+    result = groklab.run("two-phase", seeds=3)
+    print(result)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from groklab.experiment import Experiment
+    from groklab.result import Result
+    from groklab.api import load, resume, run
+
+_HOMES = {
+    "Experiment": "groklab.experiment",
+    "Result": "groklab.result",
+    "load": "groklab.api",
+    "resume": "groklab.api",
+    "run": "groklab.api",
+}
+__all__ = ["Experiment", "Result", "load", "resume", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `groklab --help` need not wait for pydantic or JAX."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'groklab' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

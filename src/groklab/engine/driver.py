@@ -1,0 +1,256 @@
+"""Drives an experiment: which run trains when, what is stored when, and what happens when someone says stop.
+
+Between chunks the host saves curves (every second or so), checkpoints (every few seconds, and whenever a run ends or is
+interrupted) and tells the listener. A run that was cut off continues from its last checkpoint, with the same bits.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from groklab.engine import checkpoint
+from groklab.engine.ensemble import Ensemble, Lowering, Plan, flops_per_step, use_compile_cache
+from groklab.engine.loop import Curves, Inputs, Program, State
+from groklab.experiment import Experiment
+from groklab.recipe import Recipe
+from groklab.store.workspace import Progress, RunRow, Workspace
+
+SAVE_SECONDS, CHECKPOINT_SECONDS = 1.0, 5.0
+
+
+class Listener(Protocol):
+    """Who is told how the runs are doing."""
+
+    def start(self, runs: Sequence[tuple[str, str, int]]) -> None: ...
+
+    def update(
+        self,
+        run_id: str,
+        *,
+        step: int,
+        train_accuracy: float,
+        held_out_accuracy: float,
+        status: str,
+        steps_per_second: float,
+    ) -> None: ...
+
+
+def train(
+    experiment: Experiment,
+    id: str,
+    workspace: Workspace,
+    listener: Listener,
+    stop: threading.Event,
+    lowering: Lowering | None = None,
+    width: int | None = None,
+) -> bool:
+    """Train every unfinished run of the stored experiment `id`. Returns False if `stop` was set before all were done.
+
+    Runs whose arms differ only in traced numbers share one program and may train side by side; programs go one by one.
+    """
+    use_compile_cache()
+    rows = workspace.runs(id)
+    listener.start([(row.id, row.arm, row.seed) for row in rows])
+    waiting: dict[Program, deque[RunRow]] = {}
+    for row in rows:
+        if row.finished:
+            _tell_stored(workspace, listener, row)
+        else:
+            waiting.setdefault(Program.of(experiment, experiment.arms[row.arm]), deque()).append(row)
+
+    workspace.set_status(id, "running")
+    for program, queue in waiting.items():
+        plan = Plan.choose(len(queue), lowering, width)
+        if not _Crew(experiment, program, plan, workspace, listener).train(queue, stop):
+            workspace.set_status(id, "interrupted")
+            return False
+    workspace.set_status(id, "finished")
+    return True
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets, so that a run can end at the next chunk; a second one acts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, previous[number])
+
+    for number in previous:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class _Member:
+    """A run in a place of the ensemble, with what is not yet saved of it."""
+
+    row: RunRow
+    recipe: Recipe
+    inputs: Inputs
+    seconds: float
+    blocks: list[dict[str, np.ndarray]] = field(default_factory=list)
+    status: str = "running"
+
+
+class _Crew:
+    """Trains the runs of one program, as many at a time as the plan has places."""
+
+    def __init__(
+        self, experiment: Experiment, program: Program, plan: Plan, workspace: Workspace, listener: Listener
+    ):
+        self.experiment, self.program, self.workspace, self.listener = experiment, program, workspace, listener
+        self.ensemble = Ensemble(program, plan)
+        self.members: list[_Member | None] = [None] * plan.width
+        self.flops_per_step: float | None = None
+        self.saved_at = self.checkpointed_at = time.monotonic()
+
+    def train(self, queue: deque[RunRow], stop: threading.Event) -> bool:
+        while True:
+            for i, member in enumerate(self.members):
+                if member is None and queue:
+                    self._join(i, queue.popleft())
+            active = [i for i, member in enumerate(self.members) if member is not None]
+            if not active:
+                return True
+            states = self._advance(active)
+            ended = [i for i in active if states[i].finished]
+            now = time.monotonic()
+            checkpoint_all = stop.is_set() or now - self.checkpointed_at > CHECKPOINT_SECONDS
+            if checkpoint_all or ended or now - self.saved_at > SAVE_SECONDS:
+                self._save(states, active, checkpoints=set(active if checkpoint_all else ended))
+            for i in ended:
+                self.members[i] = None
+            if stop.is_set() and (queue or len(ended) < len(active)):
+                return False
+
+    def _join(self, i: int, row: RunRow) -> None:
+        """Start a run, or continue it from its checkpoint."""
+        recipe = self.experiment.arms[row.arm]
+        seeds = self.experiment.seeds.streams(row.seed)
+        inputs = self.program.inputs(recipe, seeds)
+        found = self.workspace.rewind(row.id)
+        if found is None:
+            state = self.ensemble.fresh(inputs, seeds.init)
+        else:
+            state = checkpoint.from_arrays(found[1], self.ensemble.empty_state(inputs), f"run {row.id}")
+        self.ensemble.place(i, inputs, state)
+        self.members[i] = _Member(row, recipe, inputs, seconds=row.seconds if found else 0.0)
+
+    def _advance(self, active: list[int]) -> list[State]:
+        states, curves, seconds = self.ensemble.advance()
+        for i in active:
+            member, state = self.members[i], states[i]
+            assert member is not None
+            block = _columns(curves[i])
+            member.seconds += seconds / len(active)
+            member.status = _status(state)
+            if len(block["step"]):
+                member.blocks.append(block)
+                steps = (len(block["step"]) - (block["step"][0] == 0)) * self.program.budget.evaluate_every
+                self.listener.update(
+                    member.row.id,
+                    step=int(block["step"][-1]),
+                    train_accuracy=float(block["train_accuracy"][-1]),
+                    held_out_accuracy=float(block["held_out_accuracy"][-1]),
+                    status=member.status,
+                    steps_per_second=steps * len(active) / seconds,
+                )
+        return states
+
+    def _save(self, states: list[State], active: list[int], checkpoints: set[int]) -> None:
+        progress = []
+        for i in active:
+            member, state = self.members[i], states[i]
+            assert member is not None
+            if self.flops_per_step is None:
+                self.flops_per_step = flops_per_step(self.program, member.inputs, self.ensemble.state(i))
+            arrays = None
+            if i in checkpoints:
+                arrays = checkpoint.to_arrays(self.ensemble.state(i))
+                if state.finished:
+                    arrays = checkpoint.parameters_only(arrays)
+            diverged_at = _time(state.diverged_at)
+            progress.append(
+                Progress(
+                    run=member.row.id,
+                    status=member.status,
+                    steps=int(state.step),
+                    t_memorised=_time(state.t_memorised),
+                    t_grokked=_time(state.t_grokked),
+                    t_stable=_time(state.t_stable),
+                    diverged_at=diverged_at,
+                    seconds=member.seconds,
+                    flops=int(state.step) * self.flops_per_step,
+                    curves=_joined(member.blocks),
+                    checkpoint=arrays,
+                    message="" if diverged_at is None else f"the training loss was not finite at step {diverged_at}",
+                )
+            )
+            member.blocks = []
+        self.workspace.save(progress)
+        self.saved_at = time.monotonic()
+        if checkpoints.issuperset(active):
+            self.checkpointed_at = self.saved_at
+
+
+def _status(state: State) -> str:
+    if not state.finished:
+        return "running"
+    if state.diverged_at >= 0:
+        return "diverged"
+    return "grokked" if state.t_stable >= 0 else "exhausted"
+
+
+def _time(step: int) -> int | None:
+    return int(step) if step >= 0 else None
+
+
+def _columns(curves: Curves) -> dict[str, np.ndarray]:
+    """The evaluations that took place, by column."""
+    scalars = {name: value for name, value in curves._asdict().items() if name not in ("valid", "measures")}
+    return {name: np.asarray(value)[curves.valid] for name, value in (scalars | curves.measures).items()}
+
+
+def _joined(blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if not blocks:
+        return {"step": np.zeros(0, np.int32)}
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _tell_stored(workspace: Workspace, listener: Listener, row: RunRow) -> None:
+    curves = workspace.curves(row.id)
+    if len(curves["step"]):
+        listener.update(
+            row.id,
+            step=row.steps,
+            train_accuracy=float(curves["train_accuracy"][-1]),
+            held_out_accuracy=float(curves["held_out_accuracy"][-1]),
+            status=row.status,
+            steps_per_second=float("nan"),
+        )
+
+
+def device() -> str:
+    """The device that trains, in words."""
+    found = jax.devices()[0]
+    return f"{found.platform} ({found.device_kind})"

@@ -1,0 +1,175 @@
+"""Many runs of one program, advanced together.
+
+    lowering "map"    one run after the other inside one compiled call: same bits as each run alone
+    lowering "vmap"   all runs in every operation: for accelerators; equal to a run alone up to rounding
+
+An ensemble has `width` places. A run that is finished leaves at the end of a chunk and the next one takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from groklab.engine.loop import Curves, Inputs, Program, State
+from groklab.engine.randomness import init_key
+
+Lowering = Literal["map", "vmap"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the runs of one program share the machine."""
+
+    lowering: Lowering
+    width: int
+    intervals: int  # per chunk
+
+    @classmethod
+    def choose(cls, runs: int, lowering: Lowering | None = None, width: int | None = None) -> Plan:
+        """What suits this machine, unless told otherwise.
+
+        On a CPU a network of the field's size fills all cores by itself, so runs go one by one: nothing is lost, and the
+        first result comes soonest. An accelerator is filled by many runs at once.
+        """
+        accelerated = jax.default_backend() != "cpu"
+        lowering = lowering or ("vmap" if accelerated else "map")
+        return cls(lowering, min(runs, width or (runs if accelerated else 1)), intervals=10)
+
+
+def use_compile_cache() -> None:
+    """Keep compiled programs on disk between starts, in JAX_COMPILATION_CACHE_DIR or the user's cache folder.
+
+    The folder is particular to the processor, because programs compiled for one may not run on another.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "groklab" / f"xla-{_processor()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return  # nowhere to keep them: compile anew at each start
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _processor() -> str:
+    import hashlib
+    import platform
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    except OSError:
+        features = platform.processor()
+    return hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:8]
+
+
+class Ensemble:
+    """The places of a batch of runs, and the compiled program that advances them."""
+
+    def __init__(self, program: Program, plan: Plan):
+        self.program, self.plan = program, plan
+        self._inputs: list[Inputs | None] = [None] * plan.width
+        self._states: list[State | None] = [None] * plan.width  # on the host, only while places change
+        self._on_device: tuple[Inputs, State] | None = None
+
+    def fresh(self, inputs: Inputs, init_seed: int) -> State:
+        """The state of a run before its first step."""
+        model = _compiled_init(self.program.model, self.program.task)(init_seed)
+        return jax.device_get(jax.jit(self.program.init)(inputs, model))
+
+    def empty_state(self, inputs: Inputs) -> State:
+        """Shapes and types of a state, without values."""
+        model = jax.eval_shape(_compiled_init(self.program.model, self.program.task), 0)
+        return jax.eval_shape(self.program.init, inputs, model)
+
+    def place(self, i: int, inputs: Inputs, state: State) -> None:
+        """Put a run into place i."""
+        self._to_host()
+        self._inputs[i], self._states[i] = inputs, state
+
+    def state(self, i: int) -> State:
+        """The present state of the run in place i, on the host."""
+        if self._on_device is None:
+            assert self._states[i] is not None
+            return self._states[i]
+        return jax.device_get(jax.tree.map(lambda leaf: leaf[i], self._on_device[1]))
+
+    def advance(self) -> tuple[list[State], list[Curves], float]:
+        """Run one chunk. Returns per place the small part of its state and its curves [E], and the seconds it took."""
+        inputs, states = self._to_device()
+        chunk = _compiled_chunk(self.program, self.plan, inputs, states)
+        started = time.perf_counter()
+        states, curves = jax.block_until_ready(chunk(inputs, states))
+        seconds = time.perf_counter() - started
+        self._on_device = (inputs, states)
+        small = jax.device_get(states._replace(model=None, optimizer=None))
+        curves = jax.device_get(curves)
+        places = range(self.plan.width)
+        return [_at(small, i) for i in places], [_at(curves, i) for i in places], seconds
+
+    def _to_device(self) -> tuple[Inputs, State]:
+        if self._on_device is None:
+            taken = next(i for i, state in enumerate(self._states) if state is not None)
+            idle = self._states[taken]._replace(finished=np.array(True))  # type: ignore[union-attr]
+            inputs = [self._inputs[taken] if given is None else given for given in self._inputs]
+            states = [idle if given is None else given for given in self._states]
+            self._on_device = jax.device_put((_stack(inputs), _stack(states)))
+        return self._on_device
+
+    def _to_host(self) -> None:
+        if self._on_device is not None:
+            states = jax.device_get(self._on_device[1])
+            self._states = [_at(states, i) for i in range(self.plan.width)]
+            self._on_device = None
+
+
+def flops_per_step(program: Program, inputs: Inputs, state: State) -> float:
+    """Floating-point operations of one training step as XLA counts them, method and optimiser included."""
+    batch = program.batch_size(inputs)
+    rows, weights = jax.ShapeDtypeStruct((batch,), jnp.int32), jax.ShapeDtypeStruct((batch,), jnp.float32)
+    cost = jax.jit(program.step).lower(inputs, state, rows, weights).cost_analysis()
+    return float(cost["flops"]) if cost else float("nan")
+
+
+_chunks: dict[tuple[Program, Plan], jax.stages.Compiled] = {}
+
+
+def _compiled_chunk(program: Program, plan: Plan, inputs: Inputs, states: State) -> jax.stages.Compiled:
+    """The program of one chunk; compiled ahead, so that no timing includes it."""
+
+    def one(run: tuple[Inputs, State]) -> tuple[State, Curves]:
+        return program.chunk(*run, plan.intervals)
+
+    def all_runs(inputs: Inputs, states: State) -> tuple[State, Curves]:
+        runs = (inputs, states)
+        return jax.vmap(one)(runs) if plan.lowering == "vmap" else jax.lax.map(one, runs)
+
+    if (program, plan) not in _chunks:
+        _chunks[program, plan] = jax.jit(all_runs, donate_argnums=1).lower(inputs, states).compile()
+    return _chunks[program, plan]
+
+
+@lru_cache(maxsize=16)
+def _compiled_init(model: Any, task: Any) -> Callable[[int], Any]:
+    table = task.table()
+    return jax.jit(lambda seed: model.init(init_key(seed), table))
+
+
+def _stack(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _at(tree: Any, i: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[i], tree)

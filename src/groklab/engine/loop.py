@@ -1,0 +1,295 @@
+"""The one training step and the one loop around it, for one run; `ensemble` lifts it to many.
+
+    chunk    = several intervals: one call of the compiled program; the host looks in only between chunks
+    interval = an evaluation, then `evaluate_every` steps unless that evaluation ended the run
+    step     = loss and gradients on a batch, the recipe's transformation, new parameters
+
+A run is a pure function of its spec and seed: the order of examples depends on (batch seed, epoch), everything else on the
+state. So chunk lengths, interruptions and neighbours in a batch of runs do not change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
+
+from groklab.engine.randomness import batch_key, epoch_order
+from groklab.experiment import Budget, Definitions, Measure, Model, StreamSeeds, Table, Task
+from groklab.recipe import Recipe, Signals
+from groklab.spec import structure, traced_numbers, with_numbers
+
+EVALUATION_ROWS = 2048  # rows per forward pass of an evaluation: bounds memory, and stays in cache
+
+
+class Sums(NamedTuple):
+    """Loss, correct answers and weight, added up over examples; divide the first two by the third."""
+
+    loss: Float[Array, ""]
+    correct: Float[Array, ""]
+    weight: Float[Array, ""]
+
+
+class State(NamedTuple):
+    """Everything a run carries from step to step; saved whole in checkpoints. Times are steps, -1 while not reached."""
+
+    model: PyTree
+    optimizer: PyTree
+    step: Int[Array, ""]
+    epoch_correct: Float[Array, ""]  # training examples answered correctly so far in this epoch
+    epoch_accuracy: Float[Array, ""]
+    t_memorised: Int[Array, ""]
+    t_grokked: Int[Array, ""]
+    t_stable: Int[Array, ""]
+    streak: Int[Array, ""]  # evaluations in a row at or above the grokked threshold
+    diverged_at: Int[Array, ""]
+    seen: Sums  # over the training examples since the last evaluation, each before its update
+    finished: Bool[Array, ""]
+
+
+class Inputs(NamedTuple):
+    """What distinguishes one run of a program from another."""
+
+    numbers: dict[str, Float[Array, ""]]  # the recipe's traced numbers
+    batch_key: UInt32[Array, " 2"]  # raw key data, so that inputs are plain arrays on host and device alike
+    train: Int[Array, " n"]  # rows of the table
+    held_out: Int[Array, " m"]
+    targets: Int[Array, " N"]
+
+
+class Curves(NamedTuple):
+    """One evaluation; stacked along a leading axis [E] by a chunk. Rows with valid False were never reached."""
+
+    valid: Bool[Array, ""]
+    step: Int[Array, ""]
+    train_loss: Float[Array, ""]
+    train_accuracy: Float[Array, ""]
+    held_out_loss: Float[Array, ""]
+    held_out_accuracy: Float[Array, ""]
+    measures: dict[str, Float[Array, ""]]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled: all of a run but its seeds and its recipe's traced numbers. Equal programs compile once."""
+
+    task: Task
+    model: Model
+    recipe: Recipe  # its structure only; numbers come with the inputs
+    budget: Budget
+    definitions: Definitions
+    measures: tuple[Measure, ...]
+
+    @classmethod
+    def of(cls, experiment: Any, recipe: Recipe) -> Program:
+        """The program behind one arm of an experiment."""
+        e = experiment
+        return cls(e.task, e.model, structure(recipe), e.budget, e.definitions, e.measures)
+
+    @cached_property
+    def table(self) -> Table:
+        return self.task.table()
+
+    @cached_property
+    def forward(self) -> Callable[[PyTree, Int[Array, " B"]], Float[Array, "B C"]]:
+        return self.model.forward(self.table)
+
+    def inputs(self, recipe: Recipe, seeds: StreamSeeds) -> Inputs:
+        """The inputs of one run, on the host."""
+        split = self.task.split(seeds.split)
+        numbers = {path: np.float32(value) for path, value in traced_numbers(recipe).items()}
+        return Inputs(numbers, np.asarray(batch_key(seeds.batch)), split.train, split.held_out, split.targets)
+
+    def init(self, inputs: Inputs, model: PyTree) -> State:
+        """The state before the first step, from freshly drawn parameters."""
+        zero, never = jnp.zeros(()), jnp.array(-1)
+        return State(
+            model=model,
+            optimizer=self._transform(inputs).init(model),
+            step=jnp.array(0),
+            epoch_correct=zero,
+            epoch_accuracy=zero,
+            t_memorised=never,
+            t_grokked=never,
+            t_stable=never,
+            streak=jnp.array(0),
+            diverged_at=never,
+            seen=Sums(zero, zero, zero),
+            finished=jnp.array(False),
+        )
+
+    def chunk(self, inputs: Inputs, state: State, intervals: int) -> tuple[State, Curves]:
+        """Advance by up to `intervals` intervals; a finished run stays as it is."""
+
+        def body(state: State, _: None) -> tuple[State, Curves]:
+            state, curves = jax.lax.cond(
+                state.finished, lambda: (state, self._no_curves(state)), lambda: self._evaluated(inputs, state)
+            )
+            return self._trained(inputs, state), curves
+
+        return jax.lax.scan(body, state, length=intervals)
+
+    # --- training ------------------------------------------------------------------------------------------------
+
+    def step(self, inputs: Inputs, state: State, rows: Int[Array, " B"], weights: Float[Array, " B"]) -> State:
+        """One optimiser update on the rows of the table given, each example's loss counted with its weight."""
+        targets = inputs.targets[rows]
+
+        def objective(model: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            logits = self.forward(model, rows)
+            correct = jnp.sum(weights * (jnp.argmax(logits, -1) == targets))
+            return jnp.sum(weights * self.recipe.loss.per_example(logits, targets)) / jnp.sum(weights), correct
+
+        (loss, correct), gradients = jax.value_and_grad(objective, has_aux=True)(state.model)
+        signals = Signals(state.step, loss, correct / jnp.sum(weights), state.epoch_accuracy)
+        updates, optimizer = self._transform(inputs).update(gradients, state.optimizer, state.model, signals=signals)
+
+        epoch_correct = state.epoch_correct + correct
+        epoch_ends = (state.step + 1) % self._steps_per_epoch(inputs) == 0
+        return state._replace(
+            model=optax.apply_updates(state.model, updates),
+            optimizer=optimizer,
+            step=state.step + 1,
+            epoch_correct=jnp.where(epoch_ends, 0.0, epoch_correct),
+            epoch_accuracy=jnp.where(epoch_ends, epoch_correct / self._examples_per_epoch(inputs), state.epoch_accuracy),
+            diverged_at=jnp.where(jnp.isfinite(loss), state.diverged_at, state.step + 1),
+            seen=Sums(
+                state.seen.loss + loss * jnp.sum(weights),
+                state.seen.correct + correct,
+                state.seen.weight + jnp.sum(weights),
+            ),
+        )
+
+    def _trained(self, inputs: Inputs, state: State) -> State:
+        """Steps until the next evaluation or divergence."""
+        target = jnp.minimum(state.step + self.budget.evaluate_every, self.budget.steps)
+        target = jnp.where(state.finished, state.step, target)
+        batch = self._batches(inputs, state.step)
+        return jax.lax.while_loop(
+            lambda state: (state.step < target) & (state.diverged_at < 0),
+            lambda state: self.step(inputs, state, *batch(state.step)),
+            state,
+        )
+
+    def _transform(self, inputs: Inputs) -> optax.GradientTransformationExtraArgs:
+        return with_numbers(self.recipe, inputs.numbers).build()
+
+    # --- the order of examples -----------------------------------------------------------------------------------
+
+    def batch_size(self, inputs: Inputs) -> int:
+        """Examples of a full batch; never more than there are to train on."""
+        n = len(inputs.train)
+        return n if self.budget.batch_size == "full" else min(self.budget.batch_size, n)
+
+    def _steps_per_epoch(self, inputs: Inputs) -> int:
+        whole, rest = divmod(len(inputs.train), self.batch_size(inputs))
+        return whole + (self.budget.last_batch == "ragged" and rest > 0)
+
+    def _examples_per_epoch(self, inputs: Inputs) -> int:
+        n, B = len(inputs.train), self.batch_size(inputs)
+        return n if self.budget.last_batch == "ragged" else n // B * B
+
+    def _batches(
+        self, inputs: Inputs, start: Int[Array, ""]
+    ) -> Callable[[Int[Array, ""]], tuple[Int[Array, " B"], Float[Array, " B"]]]:
+        """A function step -> (rows, weights), good for the `evaluate_every` steps from `start` on.
+
+        An epoch visits every training example once, in an order of its own. What is left at its end makes a smaller batch
+        (ragged: padded with weight 0), is skipped until the next epoch (drop), or is joined by the next epoch's first
+        examples (wrap).
+        """
+        n, B = len(inputs.train), self.batch_size(inputs)
+        if B == n:
+            return lambda step: (inputs.train, jnp.ones(n))
+        slots = n if self.budget.last_batch == "wrap" else self._steps_per_epoch(inputs) * B  # of one epoch
+        drawn = self.budget.evaluate_every * B
+        epochs = drawn // slots if drawn % slots == 0 else (drawn - 1) // slots + 2
+        steps_per_order = slots // B  # exact but for wrap
+        first = start * B // slots if self.budget.last_batch == "wrap" else start // steps_per_order
+        orders = jax.vmap(lambda i: epoch_order(inputs.batch_key, first + i, n))(jnp.arange(epochs))
+        rows = inputs.train[orders][:, :slots]  # [epochs, min(n, slots)]
+        padding = ((0, 0), (0, max(slots - n, 0)))
+        stream = jnp.pad(rows, padding).reshape(-1)
+        weights = jnp.pad(jnp.ones(rows.shape), padding).reshape(-1)
+
+        def batch(step: Int[Array, ""]) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+            offset = step * B - first * slots
+            return jax.lax.dynamic_slice(stream, (offset,), (B,)), jax.lax.dynamic_slice(weights, (offset,), (B,))
+
+        return batch
+
+    # --- evaluation ----------------------------------------------------------------------------------------------
+
+    def _evaluated(self, inputs: Inputs, state: State) -> tuple[State, Curves]:
+        """Evaluate, bring the times up to date, and decide whether the run is over."""
+        limits = self.definitions
+        evaluated, held_out = self._metrics(inputs, state)
+        if self.budget.train_metrics == "evaluated":
+            train = evaluated
+        else:
+            train = jax.tree.map(lambda e, s: jnp.where(state.step == 0, e, s), evaluated, state.seen)
+        train_loss, train_accuracy = train.loss / train.weight, train.correct / train.weight
+        held_out_loss, held_out_accuracy = held_out.loss / held_out.weight, held_out.correct / held_out.weight
+
+        diverged_at = jnp.where((state.diverged_at < 0) & ~jnp.isfinite(train_loss), state.step, state.diverged_at)
+        valid = diverged_at < 0
+        grokked = valid & (held_out_accuracy >= limits.grokked)
+        streak = jnp.where(grokked, state.streak + 1, 0)
+        stable = streak == limits.stable_evaluations + 1
+        stable_since = state.step - limits.stable_evaluations * self.budget.evaluate_every
+        t_stable = _first(state.t_stable, stable, stable_since)
+        state = state._replace(
+            t_memorised=_first(state.t_memorised, valid & (train_accuracy >= limits.memorised), state.step),
+            t_grokked=_first(state.t_grokked, grokked, state.step),
+            t_stable=t_stable,
+            streak=streak,
+            diverged_at=diverged_at,
+            seen=Sums(*(jnp.zeros(()),) * 3),
+            finished=~valid | (state.step >= self.budget.steps) | ((t_stable >= 0) & (self.budget.stop == "stable")),
+        )
+        measures = {name: value for measure in self.measures for name, value in measure.measure(state.model).items()}
+        return state, Curves(valid, state.step, train_loss, train_accuracy, held_out_loss, held_out_accuracy, measures)
+
+    def _no_curves(self, state: State) -> Curves:
+        nothing = jnp.zeros(())
+        shapes = jax.eval_shape(lambda: [measure.measure(state.model) for measure in self.measures])
+        measures = {name: jnp.zeros(s.shape, s.dtype) for found in shapes for name, s in found.items()}
+        return Curves(jnp.array(False), state.step, nothing, nothing, nothing, nothing, measures)
+
+    def _metrics(self, inputs: Inputs, state: State) -> tuple[Sums, Sums]:
+        """Sums over all training and all held-out examples, block by block; training blocks only where they are asked for."""
+        n, m = len(inputs.train), len(inputs.held_out)
+        size = -(-max(n, m) // -(-max(n, m) // EVALUATION_ROWS))
+        rows, weights = zip(*(_in_blocks(rows, size) for rows in (inputs.train, inputs.held_out)), strict=True)
+        training_blocks = len(rows[0])
+        rows, weights = jnp.concatenate(rows), jnp.concatenate(weights)
+
+        def add_block(i: Int[Array, ""], sums: Sums) -> Sums:
+            logits, targets = self.forward(state.model, rows[i]), inputs.targets[rows[i]]
+            loss = jnp.sum(weights[i] * self.recipe.loss.per_example(logits, targets))
+            correct = jnp.sum(weights[i] * (jnp.argmax(logits, -1) == targets))
+            part = (i >= training_blocks).astype(int)
+            return jax.tree.map(lambda s, x: s.at[part].add(x), sums, Sums(loss, correct, jnp.sum(weights[i])))
+
+        skips_training = (self.budget.train_metrics == "running") & (state.step > 0)
+        start = jnp.where(skips_training, training_blocks, 0)
+        sums = jax.lax.fori_loop(start, len(rows), add_block, Sums(*(jnp.zeros(2),) * 3))
+        return jax.tree.map(lambda s: s[0], sums), jax.tree.map(lambda s: s[1], sums)
+
+
+def _in_blocks(rows: Int[Array, " n"], size: int) -> tuple[Int[Array, "k size"], Float[Array, "k size"]]:
+    """Rows in blocks of `size`, the last one padded; and their weights, 0 for padding."""
+    blocks = -(-len(rows) // size)
+    padding = (0, blocks * size - len(rows))
+    return jnp.pad(rows, padding).reshape(blocks, size), jnp.pad(jnp.ones(len(rows)), padding).reshape(blocks, size)
+
+
+def _first(known: Int[Array, ""], reached: Bool[Array, ""], step: Int[Array, ""]) -> Int[Array, ""]:
+    return jnp.where((known < 0) & reached, step, known)

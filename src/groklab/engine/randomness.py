@@ -1,0 +1,29 @@
+"""The three random streams of a run: split, initialisation, batch order.
+
+Each is a pure function of one seed, and no two share a key even where their seeds are equal. The split stream belongs to the
+task (NumPy, on the host); the other two are JAX keys.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, UInt32
+
+_INIT, _BATCH = 1, 2
+
+
+def init_key(seed: int | Int[Array, ""]) -> Array:
+    """The key from which parameters are drawn."""
+    return jax.random.fold_in(jax.random.key(seed), _INIT)
+
+
+def batch_key(seed: int) -> UInt32[Array, " 2"]:
+    """The data of the key from which the order of examples is drawn, epoch by epoch."""
+    return jax.random.key_data(jax.random.fold_in(jax.random.key(seed), _BATCH))
+
+
+def epoch_order(key: UInt32[Array, " 2"], epoch: Int[Array, ""], examples: int) -> Int[Array, " examples"]:
+    """The order in which this epoch visits the training examples: depends on key and epoch, not on how we got there."""
+    epoch_key = jax.random.fold_in(jax.random.wrap_key_data(key), epoch)
+    return jnp.argsort(jax.random.bits(epoch_key, (examples,)))
