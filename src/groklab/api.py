@@ -69,9 +69,7 @@ def run(
         spec = spec.with_settings(changes)
     for recipe in spec.arms.values():
         recipe.build()  # a recipe that cannot be built is an error before anything is written
-    if width is not None and width < 1:
-        raise SpecError(f"width is {width}, but at least one run must train at a time")
-
+    _check_width(width)
     with Workspace.open(workspace_path(workspace), create=True) as store:
         id = _add(store, spec, again)
         return _train(store, spec, id, console, lowering, width)
@@ -86,6 +84,7 @@ def resume(
     width: int | None = None,
 ) -> Result:
     """Continue a stored experiment (by id, beginning of an id, or name) until its budget is spent."""
+    _check_width(width)
     with Workspace.open(workspace_path(workspace)) as store:
         row = store.experiment(which)
         return _train(store, Experiment.from_data(row.spec), row.id, console, lowering, width)
@@ -101,6 +100,11 @@ def _experiment(given: str | Experiment | Mapping[str, Any]) -> Experiment:
     if isinstance(given, Experiment):
         return given
     return Experiment.load(given) if isinstance(given, str) else Experiment.from_data(given)
+
+
+def _check_width(width: int | None) -> None:
+    if width is not None and width < 1:
+        raise SpecError(f"width is {width}, but at least one run must train at a time")
 
 
 def _add(store: Workspace, spec: Experiment, again: bool) -> str:
@@ -124,6 +128,7 @@ def _train(
     width: int | None,
 ) -> Result:
     from groklab.engine import driver
+
     row = store.experiment(id)
     console = console or Console(stderr=True)
     progress = LiveProgress(console, spec.definitions.model_dump(), spec.budget.steps)
@@ -153,5 +158,3 @@ def versions() -> dict[str, str]:
     found = {name: version(name) for name in packages}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return found | {"python": platform.python_version(), "machine": machine, "device": device()}
-
-

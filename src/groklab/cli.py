@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
+        sys.stdout.flush()
     except GroklabError as error:
         print(f"groklab: {error}", file=sys.stderr)
         return 2
@@ -33,12 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"groklab: {interrupt or 'stopped'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, for example `groklab list methods | head -1`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
         return 1
     return 0
 
 
-# --- commands ----------------------------------------------------------------------------------------------------------
+# --- commands --------------------------------------------------------------------------------------------------------
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -128,7 +130,7 @@ def _stored_runs(workspace: str | None) -> list[tuple[str, ...]]:
     return rows or [("no runs yet: `groklab run two-phase` makes some",)]
 
 
-# --- what they share -----------------------------------------------------------------------------------------------------
+# --- what they share -------------------------------------------------------------------------------------------------
 
 
 def _conclude(options: argparse.Namespace, train: Any) -> None:
@@ -143,12 +145,14 @@ def _conclude(options: argparse.Namespace, train: Any) -> None:
         workspace = f" --workspace {options.workspace}" if options.workspace else ""
         message = f"stopped; everything so far is stored: `groklab resume {interrupt.id}{workspace}` continues"
         raise KeyboardInterrupt(message) from None
-    path = None if options.no_report else result.report(options.report or _report_path(result))
     if options.json:
-        print(json.dumps(result.summary))
+        print(json.dumps(result.summary), flush=True)
+    else:
+        _print_result(result)
+    if options.no_report:
         return
-    _print_result(result)
-    if path is not None:
+    path = result.report(options.report or _report_path(result))
+    if not options.json:
         print(f"\nreport: {path}")
 
 
@@ -173,7 +177,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-# --- the grammar -----------------------------------------------------------------------------------------------------------
+# --- the grammar -----------------------------------------------------------------------------------------------------
 
 
 class _Parser(argparse.ArgumentParser):
@@ -187,10 +191,10 @@ class _Parser(argparse.ArgumentParser):
             what = action.metavar or action.dest
             raise argparse.ArgumentError(None, f"unknown {what} '{value}': {nearest(str(value), action.choices)}")
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            known = [text for action in _actions(self, options) for text in action.option_strings]
+            known = [action.option_strings[-1] for action in _actions(self, options) if action.option_strings]
             kind = "option" if unknown[0].startswith("-") else "argument"
             hint = f": {nearest(unknown[0].partition('=')[0], known)}" if kind == "option" else ""
             self.error(f"unknown {kind} '{unknown[0]}'{hint}")
@@ -208,7 +212,7 @@ def _actions(parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="groklab",
-        description="Train networks that grok, many at a time, and judge with honest statistics what makes them grok sooner.",
+        description="Train networks that grok, many at a time, and judge honestly what makes them grok sooner.",
         epilog="Start with: groklab run two-phase",
         allow_abbrev=False,
     )
@@ -230,11 +234,15 @@ def _parser() -> argparse.ArgumentParser:
     resume = verb("resume", _resume, "continue an experiment that was interrupted")
     resume.add_argument("id", help="id, beginning of an id, or name; `groklab list runs` shows them")
     for training in (run, resume):
-        training.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
+        training.add_argument("--json", action="store_true", help="print one JSON object, progress on standard error")
         training.add_argument("--report", metavar="FILE", help="where to write the report (default: in the workspace)")
         training.add_argument("--no-report", action="store_true", help="write no report")
-        training.add_argument("--lowering", choices=("map", "vmap"), help="how runs share the machine (default: it decides)")
-        training.add_argument("--width", type=int, metavar="RUNS", help="runs that train at a time (default: it decides)")
+        training.add_argument(
+            "--lowering", choices=("map", "vmap"), help="how runs share the machine (default: automatic)"
+        )
+        training.add_argument(
+            "--width", type=int, metavar="RUNS", help="runs that train at a time (default: automatic)"
+        )
 
     show = verb("show", _show, "print a stored result and its spec")
     show.add_argument("id", help="id, beginning of an id, or name")
@@ -244,7 +252,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", metavar="FILE", help="where to write it (default: in the workspace)")
     export = verb("export", _export, "write curves and runs as files")
     export.add_argument("id", help="id, beginning of an id, or name")
-    export.add_argument("--to", required=True, choices=("parquet", "csv", "safetensors"), metavar="FORMAT", help="%(choices)s")
+    formats = ("parquet", "csv", "safetensors")
+    export.add_argument("--to", required=True, choices=formats, metavar="FORMAT", help="%(choices)s")
     export.add_argument("--out", default=".", metavar="DIR", help="folder to write to (default: here)")
     listing = verb("list", _list, "list what there is, one line each")
     listing.add_argument("what", choices=LISTS, metavar="list", help="%(choices)s")

@@ -1,8 +1,10 @@
-"""An experiment: task + model + arms + seeds + budget + measures, a frozen value whose content hash is its identity.
+"""An experiment: task + model + arms + seeds + budget + measures.
 
-    experiment = Experiment.from_toml(text)            # or builtin("two-phase"), or Experiment(task=..., arms={...})
+    experiment = Experiment.load("two-phase")          # or from_toml(text), or Experiment(task=..., arms={...})
     experiment = experiment.with_settings(["task.operation='*'", "seeds.count=5"])
     experiment.id                                      # "two-phase-1f0c9a3b"
+
+It is a frozen value whose content hash is its identity.
 """
 
 from __future__ import annotations
@@ -99,11 +101,12 @@ class Budget(Spec):
     """How long a run may train and how often it is looked at. Steps are optimiser updates.
 
     `last_batch` says what becomes of the examples left at the end of an epoch: a smaller batch, the start of the next
-    epoch's first batch, or nothing. `train_metrics` are those of the examples trained on since the previous evaluation, each
-    before its update (running: free, and what the field's code logs), or of the whole training set at the evaluation.
+    epoch's first batch, or nothing. `train_metrics` are those of the examples trained on since the previous evaluation,
+    each before its update (running: free, and what the field's code logs), or of the whole training set at the
+    evaluation.
     """
 
-    steps: Positive = 3000
+    steps: Annotated[int, Field(gt=0, lt=2**31)] = 3000
     batch_size: Positive | Literal["full"] = 512
     last_batch: Literal["ragged", "wrap", "drop"] = "ragged"
     evaluate_every: Positive = 10
@@ -128,13 +131,19 @@ class StreamSeeds(NamedTuple):
 
 
 class Seeds(Spec):
-    """Run seeds first, first+1, ...; a stream set here is the same for every run, otherwise it follows the run's seed."""
+    """Run seeds first, first+1, ...; a stream set here is the same for every run, others follow the run's seed."""
 
     count: Positive = 3
     first: Annotated[int, Field(ge=0, lt=2**31)] = 0
     split: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     init: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     batch: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+    @model_validator(mode="after")
+    def _fits_32_bits(self) -> Seeds:
+        if self.first + self.count > 2**31:
+            raise ValueError(f"the last seed would be {self.first + self.count - 1}, but seeds end at {2**31 - 1}")
+        return self
 
     def __iter__(self):  # type: ignore[override]
         return iter(range(self.first, self.first + self.count))
@@ -170,9 +179,8 @@ class Experiment(Spec):
     @model_validator(mode="after")
     def _evaluates_within_budget(self) -> Experiment:
         if self.budget.evaluate_every > self.budget.steps:
-            raise ValueError(
-                f"budget.evaluate_every is {self.budget.evaluate_every}, but the budget ends after {self.budget.steps} steps"
-            )
+            every, steps = self.budget.evaluate_every, self.budget.steps
+            raise ValueError(f"budget.evaluate_every is {every}, but the budget ends after {steps} steps")
         return self
 
     @property
@@ -192,7 +200,7 @@ class Experiment(Spec):
         """Parse a TOML spec. Raises SpecError naming `source` if it is not TOML or not a valid experiment."""
         try:
             data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise SpecError(f"{source} is not valid TOML: {error}") from None
         return parse(cls, data)
 
@@ -204,9 +212,8 @@ class Experiment(Spec):
             return cls.from_toml(text, name_or_path)
         path = Path(name_or_path)
         if path.suffix != ".toml" and not path.exists():
-            raise SpecError(
-                f"unknown experiment '{name_or_path}': {nearest(name_or_path, builtin_names())}, or the path of a TOML file"
-            )
+            allowed = nearest(name_or_path, builtin_names())
+            raise SpecError(f"unknown experiment '{name_or_path}': {allowed}, or the path of a TOML file")
         try:
             return cls.from_toml(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Signals(NamedTuple):
-    """What a method may know of the running training: nothing of it depends on held-out labels or on how often we look."""
+    """What a method may know of the running training: nothing in it depends on held-out labels or on evaluations."""
 
     step: Int[Array, ""]  # updates done before this one
     train_loss: Float[Array, ""]  # of this step's batch, before the update

@@ -108,18 +108,23 @@ class Result:
         return Charts(self)
 
     def arm(self, name: str) -> dict[str, Any]:
-        """The summary of one arm: runs that grokked, t_memorised, t_grokked, t_stable with intervals, seconds, FLOPs."""
+        """The summary of one arm: how many runs grokked, the three times with intervals, seconds, FLOPs."""
         arms = {arm["name"]: arm for arm in self.summary["arms"]}
         if name not in arms:
             raise GroklabError(f"there is no arm '{name}': {nearest(name, arms)}")
         return arms[name]
 
     def report(self, path: str | Path = "report.html") -> Path:
-        """Write the report as one HTML file that opens offline."""
+        """Write the report as one HTML file that opens offline; its folder is made if missing."""
         from groklab.report import html
 
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GroklabError(f"cannot write the report {path}: {error.strerror}") from None
         with Workspace.open(self.workspace, writable=False) as store:
-            return html.write(store, self.id, Path(path))
+            return html.write(store, self.id, path)
 
     def __str__(self) -> str:
         from rich.console import Console

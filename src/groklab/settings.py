@@ -29,7 +29,7 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
     holder: Any = data
     for i, key in enumerate(keys[:-1]):
         holder = _step(holder, key, keys[:i], setting)
-        if isinstance(holder, str):
+        if not isinstance(holder, dict | list):
             raise SpecError(f"setting '{setting}': {_name(keys[: i + 1])} is a plain value, it has no parts")
     last, value = keys[-1], _value(text.strip())
     if appends:
@@ -43,7 +43,7 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
     elif not isinstance(holder, dict):
         raise SpecError(f"setting '{setting}': {_name(keys[:-1])} has no parts named '{last}'")
     else:
-        if last == "kind" and holder.get("kind") != value:
+        if last == "kind" and holder.get("kind", value) != value:
             holder.clear()
         holder[last] = value
 
@@ -62,13 +62,15 @@ def _keys(path: str, setting: str) -> list[str | int]:
 def _step(holder: Any, key: str | int, walked: list[str | int], setting: str) -> Any:
     place = _name(walked) or "the spec"
     if isinstance(key, int):
-        if not isinstance(holder, list) or key >= len(holder):
-            count = len(holder) if isinstance(holder, list) else 0
-            raise SpecError(f"setting '{setting}': {place} has {count} entries, there is no [{key}]")
-    elif not isinstance(holder, dict) or key not in holder:
-        names = holder if isinstance(holder, dict) else ()
+        if not isinstance(holder, list):
+            raise SpecError(f"setting '{setting}': {place} is not a list, there is no [{key}]")
+        if key >= len(holder):
+            raise SpecError(f"setting '{setting}': {place} has {len(holder)} entries, there is no [{key}]")
+        return holder[key]
+    names = holder if isinstance(holder, dict) else {}
+    if key not in names:
         raise SpecError(f"setting '{setting}': unknown key '{key}' in {place}: {nearest(key, names)}")
-    return holder[key]
+    return names[key]
 
 
 def _name(keys: list[str | int]) -> str:
@@ -78,5 +80,5 @@ def _name(keys: list[str | int]) -> str:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # not TOML, or an integer of more digits than Python reads
         return text

@@ -12,13 +12,13 @@ import json
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from groklab.errors import SpecError, nearest
-
 
 S = TypeVar("S", bound="Spec")
 
@@ -132,53 +132,74 @@ def parse(cls: type[S], data: Mapping[str, Any]) -> S:
     try:
         return cls.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        raise SpecError("; ".join(dict.fromkeys(_sentence(cls, problem) for problem in error.errors()))) from None
+        problems: dict[str, list[Any]] = {}
+        for problem in error.errors():
+            problems.setdefault(_place(cls, problem["loc"]).path, []).append(problem)
+        raise SpecError("; ".join(_sentence(cls, alternatives) for alternatives in problems.values())) from None
 
 
-def _sentence(root: type[Spec], problem: Any) -> str:
-    cls, path = _resolve(root, problem["loc"])
-    given, kind = problem["input"], problem["type"]
+def _sentence(root: type[Spec], problems: list[Any]) -> str:
+    """What is wrong in one place: a single problem, or one for each alternative of a union."""
+    problem = problems[0]
+    place = _place(root, problem["loc"])
+    path, given, kind = place.path, problem["input"], problem["type"]
+    if len(problems) > 1:
+        return f"{path} is {given!r}, but should {' or '.join(map(_wanted, problems)).replace(' or be ', ' or ')}"
     if kind == "extra_forbidden":
-        where = f" in {path.rpartition('.')[0]}" if "." in path else ""
-        return f"unknown key '{problem['loc'][-1]}'{where}: {nearest(str(problem['loc'][-1]), cls.model_fields)}"
+        key = str(problem["loc"][-1])
+        where = f" in {path.removesuffix('.' + key)}" if path != key else ""
+        return f"unknown key {key!r}{where}: {nearest(key, place.owner.model_fields)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag = _kind_of(given)
-        return f"unknown kind '{tag}' for {path}: {nearest(str(tag), cls.members())}"  # type: ignore[attr-defined]
+        kinds = place.annotation.members()
+        if isinstance(given, Mapping) and "kind" not in given:
+            return f"{path} has no kind: {nearest('', kinds)}"
+        tag = given["kind"] if isinstance(given, Mapping) else given
+        return f"unknown kind {tag!r} for {path}: {nearest(str(tag), kinds)}"
     if kind == "missing":
         return f"{path} is missing"
     if kind == "literal_error":
-        allowed = [str(value) for value in _literals(cls, str(problem["loc"][-1]))]
-        return f"{path} is {given!r}: {nearest(str(given), allowed)}"
+        return f"{path} is {given!r}: {nearest(str(given), map(str, get_args(place.annotation)))}"
     if kind in ("value_error", "assertion_error"):
         message = problem["msg"].partition(", ")[2]
         return f"{path}: {message}" if path else message
-    message = problem["msg"].removeprefix("Input should be ")
-    return f"{path} is {given!r}, but should be {message}"
+    if kind == "json_invalid":
+        return f"the spec is not plain data: {problem['ctx']['error']}"
+    return f"{path} is {given!r}, but should {_wanted(problem)}"
 
 
-def _resolve(root: type[Spec], loc: tuple[int | str, ...]) -> tuple[type[Spec], str]:
-    """The spec class that owns the last item of a pydantic error location, and the location in `--set` notation."""
-    cls, path = root, ""
-    for i, item in enumerate(loc):
+def _wanted(problem: Any) -> str:
+    """The end of pydantic's "Input should be greater than 0" or "String should match pattern ..."."""
+    return problem["msg"].partition(" should ")[2]
+
+
+class _Place(NamedTuple):
+    """A place in a spec: the class whose field it is (or is in), what may stand there, its path in `--set` notation."""
+
+    owner: type[Spec]
+    annotation: Any
+    path: str
+
+
+def _place(root: type[Spec], loc: tuple[int | str, ...]) -> _Place:
+    """The place of a pydantic error location, which also names the kinds and union alternatives on its way."""
+    owner, annotation, path = root, root, ""
+    for item in loc:
         if isinstance(item, int):
-            path += f"[{item}]"
-        elif "package" in cls.__dict__ and issubclass(cls, Family) and item in cls.registry:
-            cls = cls.registry[item]
-        else:
-            path += f".{item}" if path else item
-            field = cls.model_fields.get(item)
-            if field is not None and (inner := _spec_inside(field.annotation)) is not None:
-                if i + 1 < len(loc) or "package" in inner.__dict__:
-                    cls = inner
-    return cls, path
+            path, annotation = f"{path}[{item}]", _bare(get_args(annotation)[0])
+        elif get_origin(annotation) is dict:
+            path, annotation = f"{path}.{item}", _bare(get_args(annotation)[1])
+        elif isinstance(annotation, type) and issubclass(annotation, Spec):
+            if "package" in annotation.__dict__ and issubclass(annotation, Family) and item in annotation.registry:
+                annotation = annotation.registry[item]
+            else:
+                owner, field = annotation, annotation.model_fields.get(item)
+                path, annotation = f"{path}.{item}" if path else item, _bare(field.annotation) if field else None
+    return _Place(owner, annotation, path)
 
 
-def _spec_inside(annotation: Any) -> type[Spec] | None:
-    """The first spec class inside an annotation such as `tuple[Method, ...]` or `dict[str, Recipe]`."""
-    if isinstance(annotation, type) and issubclass(annotation, Spec):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _spec_inside(part)) is not None), None)
-
-
-def _literals(cls: type[Spec], field: str) -> tuple[Any, ...]:
-    return get_args(cls.model_fields[field].annotation) if field in cls.model_fields else ()
+def _bare(annotation: Any) -> Any:
+    """Without `Annotated` and `| None`, of which error locations say nothing."""
+    if get_origin(annotation) is Annotated:
+        return _bare(get_args(annotation)[0])
+    some = [part for part in get_args(annotation) if part is not NoneType]
+    return _bare(some[0]) if get_origin(annotation) in (Union, UnionType) and len(some) == 1 else annotation

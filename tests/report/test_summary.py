@@ -94,7 +94,7 @@ def test_holm_corrects_over_the_comparisons(experiment, run):
 
 def test_the_verdict_names_the_first_arm_its_ratio_and_how_little_three_seeds_can_show(results):
     text = " ".join(verdict_sentences(summarise(results.experiment, results.runs)))
-    assert "5 of the 6 runs grokked within 3,000 steps (plain 2 of 3, delayed-compression 3 of 3)" in text
+    assert "5 of 6 runs grokked within 3,000 steps (plain 2 of 3, delayed-compression 3 of 3)" in text
     assert "delayed-compression grokked first, at step 690" in text
     assert "0.25 times the steps of plain" in text
     assert "With 3 paired seeds the smallest possible p-value is 0.25" in text
@@ -104,7 +104,7 @@ def test_the_verdict_names_the_first_arm_its_ratio_and_how_little_three_seeds_ca
 def test_the_verdict_calls_a_difference_certain_only_with_enough_pairs(experiment, run):
     runs = [run(arm, seed, t_grokked=time + seed) for arm, time in (("plain", 900), ("fast", 300)) for seed in range(6)]
     text = " ".join(verdict_sentences(summarise(experiment("plain", "fast"), runs)))
-    assert "Beyond chance at the 0.05 level, corrected for the number of comparisons: fast." in text
+    assert "The difference from plain is beyond chance (0.05 level) for fast." in text
     same = [replace(r, t_grokked=900 + r.seed * (1 if r.arm == "plain" else -1)) for r in runs]
     text = " ".join(verdict_sentences(summarise(experiment("plain", "fast"), same)))
     assert "smallest possible" not in text
@@ -125,7 +125,20 @@ def test_the_verdict_survives_a_ratio_without_a_finite_value(experiment, run):
     summary = summarise(experiment("plain", "fast"), runs)
     json.dumps(summary, allow_nan=False)
     assert summary["comparisons"][0]["ratio"]["median"] is None
-    assert "no finite value, because too many runs did not grok" in " ".join(verdict_sentences(summary))
+    assert "fast grokked in 3 of 3 runs, plain in 0 of 3: too few for a median ratio" in " ".join(
+        verdict_sentences(summary)
+    )
+
+
+def test_the_verdict_on_many_arms_tells_of_the_fastest_and_the_baseline_only(experiment, run):
+    arms = {"plain": 1000, "a": 500, "b": 400, "c": 600}
+    runs = [run(arm, seed, t_grokked=time + seed) for arm, time in arms.items() for seed in range(8)]
+    text = " ".join(verdict_sentences(summarise(experiment(*arms), runs)))
+    assert "All 32 runs grokked" in text
+    assert "b grokked first" in text
+    assert "b took 0.40 times the steps of plain" in text
+    assert "a took" not in text
+    assert "beyond chance (0.05 level, corrected for the number of comparisons) for a, b, c." in text
 
 
 def test_phases_follow_the_thresholds():
@@ -141,7 +154,7 @@ def test_numbers_read_well_in_every_form():
     assert format_steps({"median": 690, "low": None, "high": None}) == "690"
     assert format_steps({"median": None, "low": 100, "high": None}) == "not reached"
     assert format_ratio({"ratio": {"median": 0.25, "low": None, "high": 0.33}}) == "0.25 (at most 0.33)"
-    assert format_ratio({"ratio": {"median": None, "low": None, "high": None}}) == "no finite value"
+    assert format_ratio({"ratio": {"median": None, "low": None, "high": None}}) == "too few grokked"
     assert [format_p_value(p) for p in (0.25, 0.00001)] == ["0.25", "< 0.0001"]
     assert [format_duration(s) for s in (None, 8.21, 200, 7500)] == ["–", "8.2 s", "3 min 20 s", "2 h 05 min"]
     assert [format_flops(f) for f in (None, 0.0, 500.0, 1.23e15)] == ["–", "–", "500 FLOP", "1.23 PFLOP"]

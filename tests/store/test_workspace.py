@@ -1,15 +1,14 @@
 """Laws of the store: round trips bit for bit, nothing harmed by bad files, full disks, kills or a second writer."""
 
 import os
+import resource
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from groklab.store.workspace import Progress, Workspace
 
 E = "a1b2c3"
 RUN = f"{E}/plain/0"
+OTHER = f"{E}/plain/1"
 
 
 def add(workspace: Workspace, id: str = E, name: str = "first", runs=(("plain", 0), ("plain", 1))) -> None:
@@ -151,9 +151,12 @@ def test_progress_reaches_the_run_row(workspace):
     workspace.save(
         [replace(progress(50, status="grokked"), t_memorised=5, t_grokked=40, t_stable=45, seconds=1.5, flops=2e12)]
     )
-    row = workspace.runs(E)[0]
+    row, untouched = workspace.runs(E)
     assert (row.status, row.steps, row.t_memorised, row.t_grokked, row.t_stable) == ("grokked", 50, 5, 40, 45)
     assert (row.diverged_at, row.seconds, row.flops, row.message, row.finished) == (None, 1.5, 2e12, "", True)
+    workspace.save([replace(progress(7, run=untouched.id, status="diverged"), diverged_at=7, message="loss is NaN")])
+    row = workspace.runs(E)[1]
+    assert (row.status, row.diverged_at, row.message, row.finished) == ("diverged", 7, "loss is NaN", True)
 
 
 def test_a_run_without_curves_or_checkpoint_has_none(workspace):
@@ -166,9 +169,8 @@ def test_a_run_without_curves_or_checkpoint_has_none(workspace):
 
 
 def test_only_the_latest_checkpoint_of_each_run_stays(workspace):
-    other = f"{E}/plain/1"
     for steps in (10, 20, 20, 30):  # twice at 20: saving again must not touch the valid file first
-        workspace.save([progress(steps), progress(steps, run=other)])
+        workspace.save([progress(steps), progress(steps, run=OTHER)])
         assert stored(workspace)[0] == steps
     workspace.save([progress(40, checkpoint=False)])
     assert stored(workspace)[0] == 30
@@ -191,51 +193,48 @@ def test_arm_names_with_odd_characters_make_safe_distinct_files(workspace):
         assert stored(workspace, f"odd/{arm}/0")[0] == i + 1
 
 
-def test_a_save_is_all_or_nothing(workspace):
+@pytest.mark.parametrize(
+    ("refused", "match"),
+    [
+        (progress(20, run="unknown"), "no run"),
+        (progress(20, [10, 20]), "up to step 10"),
+        (progress(20, [20, 15]), "one length"),
+        (replace(progress(20), curves={"step": np.array([20], np.int32)}), "new ones cannot be"),
+        (progress(20, status="asleep"), "does not accept"),
+        (progress(20, checkpoint={"w": np.zeros(2, np.complex64)}), "bool, int and float"),
+        (progress(20, checkpoint={"w": np.zeros(2, ">f4")}), "bool, int and float"),
+        (progress(20, checkpoint={"w": np.array(["text"])}), "bool, int and float"),
+        (progress(20, run=OTHER), "once per save"),
+    ],
+)  # fmt: skip
+def test_a_save_is_all_or_nothing(workspace, refused, match):
     workspace.save([progress(10, [5, 10])])
     before = files(workspace), workspace.runs(E)
-    with pytest.raises(WorkspaceError, match="no run"):
-        workspace.save([progress(20, [15, 20]), progress(20, run="unknown")])
-    with pytest.raises(WorkspaceError, match="up to step 10"):
-        workspace.save([progress(20, [10, 20])])
-    with pytest.raises(WorkspaceError, match="new ones cannot be"):
-        workspace.save([replace(progress(20), curves={"step": np.array([20], np.int32)})])
-    with pytest.raises(WorkspaceError, match="one length"):
-        workspace.save([progress(20, [20, 15])])
-    for strange in (np.zeros(2, np.complex64), np.zeros(2, ">f4"), np.array(["text"])):
-        with pytest.raises(WorkspaceError, match="bool, int and float"):
-            workspace.save([progress(20, run=f"{E}/plain/1"), progress(20, checkpoint={"w": strange})])
-    with pytest.raises(ValueError, match="once per save"):
-        workspace.save([progress(20), progress(20)])
+    with pytest.raises((WorkspaceError, ValueError), match=match):
+        workspace.save([progress(20, run=OTHER), refused])
     assert (files(workspace), workspace.runs(E)) == before
     assert workspace.curves(RUN)["step"].tolist() == [5, 10]
-
-
-def checkpoint_file(workspace: Workspace) -> Path:
-    return workspace.path / "checkpoints" / files(workspace)[0]
-
-
-def flip_last_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize(
     ("harm", "match"),
     [
-        (flip_last_bit, "checksum"),
-        (lambda p: p.write_bytes(p.read_bytes()[:-3]), "cannot be read"),
-        (lambda p: p.write_bytes(b""), "cannot be read"),
-        (lambda p: p.write_bytes(safetensors.numpy.save({"w": np.zeros(2)})), "is not that of"),
-        (Path.unlink, "is missing"),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "checksum"),
+        (lambda data: data[:-3], "cannot be read"),
+        (lambda data: b"", "cannot be read"),
+        (lambda data: safetensors.numpy.save({"w": np.zeros(2)}), "is not that of"),
+        (None, "is missing"),
     ],
+    ids=["flipped bit", "truncated", "empty", "another file", "deleted"],
 )
 def test_a_bad_checkpoint_is_named_and_nothing_is_deleted(workspace, harm, match):
     workspace.save([progress(10, [5, 10])])
     workspace.save([progress(20, [15, 20], checkpoint=False)])
-    path = checkpoint_file(workspace)
-    harm(path)
+    path = workspace.path / "checkpoints" / files(workspace)[0]
+    if harm is None:
+        path.unlink()
+    else:
+        path.write_bytes(harm(path.read_bytes()))
     before = contents(workspace.path / "checkpoints")
     for ask in (workspace.checkpoint, workspace.rewind):
         with pytest.raises(WorkspaceError, match=match) as caught:
@@ -251,16 +250,17 @@ def test_rewind_goes_back_to_the_checkpoint_and_splits_a_straddling_block(worksp
     workspace.save([progress(15)])  # the checkpoint at 15 lies inside the next block
     later = progress(30, [12, 15, 20, 30], checkpoint=False, status="grokked")
     workspace.save([replace(later, t_memorised=12, t_grokked=20)])
-    workspace.save([replace(progress(40, [35, 40], checkpoint=False), t_memorised=12, t_grokked=20)])
+    last = progress(40, [35, 40], checkpoint=False)
+    workspace.save([replace(last, t_memorised=12, t_grokked=20, seconds=4.5, message="at 20")])
     rewound = workspace.rewind(RUN)
     assert rewound is not None
-    step, arrays = rewound
-    assert (step, arrays["w"][0, 0]) == (15, 15)
+    assert (rewound[0], rewound[1]["w"][0, 0]) == (15, 15)
     curves = workspace.curves(RUN)
     assert curves["step"].tolist() == [5, 10, 12, 15]
     np.testing.assert_array_equal(curves["loss"], curves["step"].astype(np.float32) / 3)
     row = workspace.runs(E)[0]
     assert (row.steps, row.status, row.t_memorised, row.t_grokked) == (15, "running", 12, None)
+    assert (row.seconds, row.message) == (4.5, "")  # the time was spent, whatever became of the steps
     workspace.save([progress(30, [20, 30])])
     assert workspace.curves(RUN)["step"].tolist() == [5, 10, 12, 15, 20, 30]
 
@@ -275,7 +275,7 @@ def test_rewind_at_the_checkpoint_changes_nothing(workspace):
 
 def test_rewind_without_a_checkpoint_is_a_fresh_start(workspace):
     fresh = workspace.runs(E)[0]
-    workspace.save([replace(progress(10, [0, 5, 10], checkpoint=False), t_memorised=0)])
+    workspace.save([replace(progress(10, [0, 5, 10], checkpoint=False), t_memorised=0, message="x")])
     assert workspace.rewind(RUN) is None
     assert workspace.runs(E)[0] == fresh
     assert workspace.curves(RUN)["step"].size == 0
@@ -291,69 +291,39 @@ def test_a_missing_workspace_says_how_to_make_one(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_paths_that_cannot_be_a_workspace(tmp_path):
-    file = tmp_path / "file"
-    file.write_bytes(b"x")
-    with pytest.raises(WorkspaceError, match="is a file"):
-        Workspace.open(file, create=True)
-    with pytest.raises(WorkspaceError, match="Not a directory"):
-        Workspace.open(file / "below", create=True)
-    with pytest.raises(WorkspaceError, match="too long"):
-        Workspace.open(tmp_path / ("x" * 300), create=True)
-    (tmp_path / "w" / "groklab.sqlite").mkdir(parents=True)
-    with pytest.raises(WorkspaceError, match="Is a directory"):
-        Workspace.open(tmp_path / "w", create=True)
-    assert file.read_bytes() == b"x"
-
-
-def not_sqlite(path: Path) -> None:
-    path.write_bytes(b"A diary, not a database. " * 400)
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def truncated(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-
-
-def cut_inside_a_page(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1000])
-
-
-def scrambled(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[4096:12288] = os.urandom(8192)
-    path.write_bytes(data)
-
-
-def foreign(path: Path) -> None:
-    path.unlink()
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript("PRAGMA journal_mode = WAL; CREATE TABLE photos (id); INSERT INTO photos VALUES (1);")
-
-
-def newer(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 99")
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [("file", "is a file"), ("file/below", "Not a directory"), ("x" * 300, "too long"), ("odd", "Is a directory")],
+)
+def test_a_path_that_cannot_be_a_workspace_is_refused(tmp_path, path, match):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "odd" / "groklab.sqlite").mkdir(parents=True)
+    with pytest.raises(WorkspaceError, match=match):
+        Workspace.open(tmp_path / path, create=True)
+    assert contents(tmp_path) == {"file": b"x"}
 
 
 @pytest.mark.parametrize(
     ("harm", "match"),
     [
-        (not_sqlite, "not a SQLite database"), (empty, "not a SQLite database"), (truncated, "damaged"),
-        (cut_inside_a_page, "damaged"), (scrambled, "damaged"), (foreign, "another program"), (newer, "version 99"),
+        (lambda data: b"A diary, not a database. " * 400, "not a SQLite database"),
+        (lambda data: b"", "not a SQLite database"),
+        (lambda data: data[: len(data) // 2], "damaged"),
+        (lambda data: data[:-1000], "damaged"),
+        (lambda data: data[:4096] + b"\xa5" * 8192 + data[12288:], "damaged"),
+        (lambda data: data[:60] + (99).to_bytes(4, "big") + data[64:], "version 99"),
+        (lambda data: data[:68] + bytes(4) + data[72:], "another program"),
     ],
-)  # fmt: skip
+    ids=["no database", "empty", "truncated", "cut inside a page", "scrambled", "newer", "foreign"],
+)
 def test_a_bad_database_is_refused_and_untouched(tmp_path, harm, match):
     folder = tmp_path / "w"
     with Workspace.open(folder, create=True) as workspace:
         add(workspace)
         for i in range(1, 20):
             workspace.save([progress(i, [i])])
-    harm(folder / "groklab.sqlite")
+    database = folder / "groklab.sqlite"
+    database.write_bytes(harm(database.read_bytes()))
     (folder / "writer.lock").unlink()
     before = contents(folder)
     assert not any(name.endswith(("-wal", "-shm")) for name in before)
@@ -415,6 +385,20 @@ def run_python(code: str, *arguments: object, prefix: Sequence[str] = ()) -> sub
     )  # fmt: skip
 
 
+def lines_of(process: subprocess.Popen) -> list[str]:
+    """What a process prints until it ends, which must be without an error."""
+    with process:
+        out, err = process.communicate(timeout=60)
+    assert not err, err
+    return out.splitlines()
+
+
+def limit_files(size: int) -> None:
+    """Let the kernel refuse this process files beyond `size` bytes, as a full disk would."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
 WRITE_FOR_EVER = """
     with Workspace.open(sys.argv[1]) as w:
         start = max(r.steps for r in w.runs(E))
@@ -422,7 +406,7 @@ WRITE_FOR_EVER = """
             w.rewind(run.id)
         print("ready", flush=True)
         for steps in range(start + 1, 10**6):
-            w.save([progress(steps, [steps]), progress(steps, [steps], run=f"{E}/plain/1")])
+            w.save([progress(steps, [steps]), progress(steps, [steps], run=OTHER)])
 """
 
 
@@ -468,7 +452,7 @@ def test_killing_the_writer_at_any_moment_leaves_a_consistent_workspace(tmp_path
                 assert workspace.curves(row.id)["step"].tolist() == list(range(1, reached + 1))
     assert reached > 8
     with Workspace.open(tmp_path) as workspace:
-        workspace.save([progress(reached + 1), progress(reached + 1, run=f"{E}/plain/1")])
+        workspace.save([progress(reached + 1), progress(reached + 1, run=OTHER)])
         assert len(files(workspace)) == 2  # the remains of the killed writers are gone
 
 
@@ -477,37 +461,27 @@ def test_a_full_disk_is_said_and_what_was_committed_stays(tmp_path):
         add(workspace)
         workspace.save([progress(10, [10])])
         before = files(workspace)
-    # The kernel refuses files beyond a size as a full disk would. A large checkpoint meets it in its own file, large
-    # curves in the WAL; after each refusal, and with the limit lifted, the workspace works on.
+    # A large checkpoint meets the limit in its own file, large curves in the WAL. After each the workspace works on.
     code = """
-        import resource
-
-        def limit(size):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         wide = np.random.default_rng(0).random(10**6).astype(np.float32)
         with Workspace.open(sys.argv[1]) as w:
             for large in (
                 progress(20, [20], checkpoint={"w": wide}),
                 replace(progress(20), curves={"step": np.arange(11, 10**6, dtype=np.int32), "loss": wide[11:]}),
             ):
-                limit(400_000)
+                limit_files(400_000)
                 try:
-                    w.save([progress(20, [20], run=f"{E}/plain/1"), large])
+                    w.save([progress(20, run=OTHER), large])
                     print("saved")
                 except WorkspaceError as error:
                     print(error)
                 print(w.runs(E)[0].steps, w.curves(RUN)["step"].tolist(), w.checkpoint(RUN)[0], w.runs(E)[1].steps)
                 print(files(w))
-                limit(resource.RLIM_INFINITY)
+                limit_files(resource.RLIM_INFINITY)
             w.save([progress(30, [30])])
             print(w.checkpoint(RUN)[0])
     """
-    with run_python(code, tmp_path) as process:
-        out, err = process.communicate(timeout=60)
-    lines = out.splitlines()
-    assert not err, err
+    lines = lines_of(run_python(code, tmp_path))
     for said, state, listing in (lines[:3], lines[3:6]):
         assert "full" in said
         assert str(tmp_path) in said
@@ -520,18 +494,14 @@ def test_a_full_disk_is_said_and_what_was_committed_stays(tmp_path):
 
 def test_a_full_disk_while_creating_leaves_no_half_database(tmp_path):
     code = """
-        import resource
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+        limit_files(10_000)
         try:
             Workspace.open(sys.argv[1], create=True)
         except WorkspaceError as error:
             print(error)
     """
-    with run_python(code, tmp_path / "w") as process:
-        out, err = process.communicate(timeout=60)
-    assert "full" in out, err
+    (said,) = lines_of(run_python(code, tmp_path / "w"))
+    assert "full" in said
     assert [name for name in os.listdir(tmp_path / "w") if "sqlite" in name] == []
     Workspace.open(tmp_path / "w", create=True).close()
 
@@ -563,11 +533,9 @@ def test_a_folder_without_permission_to_write_can_be_read(tmp_path):
     # Root ignores permissions by a capability, so as root the process runs without capabilities.
     powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     try:
-        with run_python(code, folder, prefix=powerless) as process:
-            out, err = process.communicate(timeout=60)
+        read, refused = lines_of(run_python(code, folder, prefix=powerless))
     finally:
         folder.chmod(0o755)
-    read, refused = out.splitlines() or pytest.fail(err)
     assert read == "[10]"
     assert "not writable" in refused
     assert str(folder) in refused

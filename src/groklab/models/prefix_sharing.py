@@ -65,7 +65,7 @@ def shared_forward(model: Transformer, prefixes: Prefixes, rows: Int[Array, " B"
         ]
         stream = [place(t, t, x[t]) for t in asking]
         x = _rest_of_block(spec, block, stream, mixed)
-    return read_out(model, x[-1] if not shared[-1] else x[-1][prefixes.of_row[-1][rows]])
+    return read_out(model, x[-1][jnp.asarray(prefixes.of_row[-1])[rows]] if shared[-1] else x[-1])
 
 
 class _Index:

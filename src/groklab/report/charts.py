@@ -148,7 +148,7 @@ def save(chart: alt.TopLevelMixin, path: Path | str) -> Path:
 def _train_and_held_out(curves: Curves, kind: str, y: alt.Y, keep: str = "isValid(datum.value)") -> alt.Chart:
     columns: list[str | alt.FieldName] = [f"train_{kind}", f"held_out_{kind}"]
     splits = ["train", "held-out"]
-    legend = alt.Legend(title=None, symbolStrokeColor="#888888", symbolType="stroke")
+    legend = alt.Legend(title=None, symbolStrokeColor="#888888", symbolType="stroke", orient="bottom")
     return (
         alt.Chart()
         .transform_flatten(["step", *columns])
@@ -185,7 +185,8 @@ def _highlight(opacity: float) -> Any:
 
 def _colour(arms: tuple[str, ...]) -> alt.Color:
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(arms))]
-    legend = alt.Legend(title=None, columns=1 if len(arms) <= 4 else 2, symbolType="stroke", symbolStrokeWidth=3)
+    columns, limit = (1, 260) if len(arms) <= 4 else (2, 140)
+    legend = alt.Legend(title=None, columns=columns, labelLimit=limit, symbolType="stroke", symbolStrokeWidth=3)
     return alt.Color("arm:N", scale=alt.Scale(domain=list(arms), range=colours), legend=legend)
 
 
@@ -249,5 +250,5 @@ def _finish(chart: alt.LayerChart, description: str) -> alt.LayerChart:
         background="white",
         view=alt.ViewConfig(stroke=None),
         axis=axis,
-        legend=alt.LegendConfig(orient="top", symbolOpacity=1, labelFontSize=12, labelLimit=260, labelColor="#444444"),
+        legend=alt.LegendConfig(orient="top", symbolOpacity=1, labelFontSize=12, labelColor="#444444"),
     )

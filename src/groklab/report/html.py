@@ -33,7 +33,8 @@ from groklab.report.summary import (
     summarise,
     verdict_sentences,
 )
-from groklab.store.workspace import ExperimentRow, RunRow, Workspace, written_whole
+from groklab.store.checkpoint_files import written_whole
+from groklab.store.workspace import ExperimentRow, RunRow, Workspace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,7 +209,8 @@ def _runs_table(summary: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return "<p>No run has started yet.</p>"
-    return _table(["Arm", "Seed", "Status", "Steps", *T_HEADERS], rows, text_columns=(0, 2))
+    table = _table(["Arm", "Seed", "Status", "Steps", *T_HEADERS], rows, text_columns=(0, 2))
+    return f"<details{' open' if len(rows) <= 30 else ''}><summary>{len(rows)} runs</summary>{table}</details>"
 
 
 def _definitions(experiment: ExperimentRow) -> str:

@@ -79,10 +79,10 @@ header p { margin:.2rem 0; }
 .verdict .lead { font-size:1.15rem; font-weight:bold; margin-bottom:.35rem; }
 .scroll { overflow-x:auto; background:var(--card); border:1px solid var(--line); border-radius:6px; }
 table { border-collapse:collapse; width:100%; font-size:.9rem; font-variant-numeric:tabular-nums; }
-th, td { padding:.45rem .7rem; text-align:right; vertical-align:baseline;
+th, td { padding:.45rem .55rem; text-align:right; vertical-align:baseline;
   white-space:nowrap; border-top:1px solid var(--line); }
 thead th { border-top:0; color:var(--soft); font-weight:normal; }
-tbody th { font-weight:bold; }
+tbody th { font-weight:bold; white-space:normal; overflow-wrap:anywhere; min-width:9rem; }
 .text { text-align:left; }
 .swatch { display:inline-block; width:.8em; height:.8em; border-radius:2px; margin-right:.5em; vertical-align:-.05em; }
 .status { padding:.05rem .5rem; border:1px solid var(--line); border-radius:1em; }
@@ -96,7 +96,7 @@ figure { margin:0; padding:1rem; min-width:0; background:var(--card); border:1px
 dl { margin:0; } dt { font-weight:bold; } dd { margin:0 0 .6rem; }
 pre { overflow-x:auto; padding:.8rem 1rem; background:var(--card); border:1px solid var(--line); border-radius:6px;
   font-size:.87rem; line-height:1.45; }
-summary { cursor:pointer; }
+summary { cursor:pointer; margin-bottom:.5rem; color:var(--soft); }
 .versions .scroll { max-width:24rem; }
 @media print { body { max-width:none; padding:0; font-size:12px; } figure, tr, .verdict { break-inside:avoid; }
   .figures { grid-template-columns:1fr 1fr; } }

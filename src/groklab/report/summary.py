@@ -77,15 +77,25 @@ def phase(train_accuracy: float, held_out_accuracy: float, definitions: Mapping[
 def verdict_sentences(summary: Mapping[str, Any]) -> list[str]:
     """What the numbers of `summarise` say, in plain sentences that claim no more than the number of runs allows.
 
-    First how many runs grokked and when, then each arm against the baseline with its interval and p-value, then every
-    reservation: too few pairs for any certainty, diverged runs, unfinished runs.
+    First how many runs grokked and when, then the arms against the baseline with intervals and p-values (only the
+    fastest arm if there are more than three: the rest is for a table), then every reservation: too few pairs for any
+    certainty, diverged runs, unfinished runs.
     """
     arms = [arm for arm in summary["arms"] if arm["started"]]
     if not arms:
         return ["No run has started yet."]
+    fastest_first = sorted(
+        (arm for arm in arms if arm["t_grokked"]["median"] is not None), key=lambda arm: arm["t_grokked"]["median"]
+    )
+    comparisons = summary["comparisons"]
+    told = fastest_first
+    if len(arms) > 3:
+        told = [arm for arm in fastest_first if arm is arms[0] or arm is fastest_first[0]]
+        comparisons = [comparison for comparison in comparisons if comparison["arm"] == told[0]["name"]] if told else []
     return [
-        *_outcome(arms, summary["steps"]),
-        *(_against_baseline(comparison) for comparison in summary["comparisons"]),
+        _outcome(arms, summary["steps"]),
+        *(_delay(arm, "first, " if arm is told[0] and len(arms) > 1 else "") for arm in told),
+        *(_against_baseline(comparison, {arm["name"]: arm for arm in arms}) for comparison in comparisons),
         *_certainty(summary["comparisons"]),
         *_reservations(summary),
     ]
@@ -100,11 +110,14 @@ def format_steps(estimate: Mapping[str, float | None]) -> str:
 
 
 def format_ratio(comparison: Mapping[str, Any]) -> str:
-    """The ratio of a comparison with its interval: "0.33 (0.30 to 0.37)", "0.25 (at most 0.33)"."""
+    """The ratio of a comparison with its interval: "0.33 (0.30 to 0.37)", "0.25 (at most 0.33)".
+
+    Where failures leave the median without a value, the interval alone.
+    """
     ratio = comparison["ratio"]
-    if ratio["median"] is None:
-        return "no finite value"
     interval = _interval(ratio["low"], ratio["high"], ".2f")
+    if ratio["median"] is None:
+        return interval or "too few grokked"
     return f"{ratio['median']:.2f}" + (f" ({interval})" if interval else "")
 
 
@@ -131,22 +144,18 @@ def format_flops(flops: float | None) -> str:
     return f"{flops / 1000**exponent:.3g} {' kMGTPEZ'[exponent].strip()}FLOP"
 
 
-def _outcome(arms: list[dict[str, Any]], budget: int) -> list[str]:
+def _outcome(arms: list[dict[str, Any]], budget: int) -> str:
     grokked, started = sum(arm["grokked"] for arm in arms), sum(arm["started"] for arm in arms)
-    share = "All" if grokked == started > 1 else "None" if not grokked else f"{grokked}"
-    sentences = [f"{share} of the {_plural(started, 'run')} grokked within {budget:,} steps."]
-    if share not in ("All", "None") and len(arms) > 1:
-        counts = ", ".join(f"{arm['name']} {arm['grokked']} of {arm['started']}" for arm in arms)
-        sentences[0] = f"{sentences[0][:-1]} ({counts})."
-    timed = [arm for arm in arms if arm["t_grokked"]["median"] is not None]
-    for arm in sorted(timed, key=lambda arm: arm["t_grokked"]["median"])[:3]:
-        sentences.append(_delay(arm, first=arm is min(timed, key=lambda arm: arm["t_grokked"]["median"])))
-    return sentences
+    if grokked in (0, started) and started > 1:
+        return f"{'All' if grokked else 'None of the'} {started} runs grokked within {budget:,} steps."
+    counts = ", ".join(f"{arm['name']} {_grokked_of(arm)}" for arm in arms)
+    detail = f" ({counts})" if 1 < len(arms) <= 3 else ""
+    return f"{grokked} of {_plural(started, 'run')} grokked within {budget:,} steps{detail}."
 
 
-def _delay(arm: dict[str, Any], first: bool) -> str:
+def _delay(arm: dict[str, Any], place: str) -> str:
     memorised, grokked = arm["t_memorised"]["median"], arm["t_grokked"]["median"]
-    when = f"{arm['name']} grokked {'first, ' if first else ''}at step {grokked:,.0f} (median"
+    when = f"{arm['name']} grokked {place}at step {grokked:,.0f} (median"
     if memorised is None:
         return f"{when}; its training set was not memorised by then)."
     if grokked <= memorised:
@@ -154,20 +163,21 @@ def _delay(arm: dict[str, Any], first: bool) -> str:
     return f"{when}), {grokked / max(memorised, 1):.1f} times as late as it memorised (step {memorised:,.0f})."
 
 
-def _against_baseline(comparison: dict[str, Any]) -> str:
+def _against_baseline(comparison: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
     arm, baseline, ratio = comparison["arm"], comparison["baseline"], comparison["ratio"]
     censored = comparison["censored_pairs"]
-    facts = [_plural(comparison["pairs"], "paired seed"), f"p {_equals(comparison['p_value_holm'])}"]
+    facts = [
+        _plural(comparison["pairs"], "paired seed"),
+        f"{'corrected ' * (len(arms) > 2)}p {_equals(comparison['p_value_holm'])}",
+    ]
     if censored:
         facts.append(f"{_plural(censored, 'pair')} with a run that did not grok")
-    if ratio["median"] is None:
-        return (
-            f"How many times the steps of {baseline} {arm} takes to grok has no finite value, because too many runs "
-            f"did not grok ({', '.join(facts)})."
-        )
     interval = _interval(ratio["low"], ratio["high"], ".2f")
     if interval:
         facts.insert(0, f"{100 * comparison['confidence']:.3g} % interval {interval}")
+    if ratio["median"] is None:
+        counts = f"{arm} grokked in {_grokked_of(arms[arm])} runs, {baseline} in {_grokked_of(arms[baseline])}"
+        return f"{counts}: too few for a median ratio of their times ({', '.join(facts)})."
     return f"{arm} took {ratio['median']:.2f} times the steps of {baseline} to grok ({', '.join(facts)})."
 
 
@@ -189,19 +199,23 @@ def _certainty(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the p-values allow to be said. A sign-flip test over n pairs cannot go below 2 / 2^n."""
     if not comparisons:
         return []
-    pairs = min(comparison["pairs"] for comparison in comparisons)
-    smallest = min(1.0, 2.0 ** (1 - pairs))
-    needed = math.ceil(1 + math.log2(len(comparisons) / 0.05))
-    if len(comparisons) * smallest > 0.05:
-        over = f" over {len(comparisons)} comparisons" if len(comparisons) > 1 else ""
-        return [
-            f"With {_plural(pairs, 'paired seed')} the smallest possible p-value is {smallest:.2g}: too few to rule "
-            f"out chance at the 0.05 level, which takes at least {needed} seeds{over}."
-        ]
     certain = [comparison["arm"] for comparison in comparisons if comparison["p_value_holm"] <= 0.05]
-    if not certain:
-        return ["None of these differences can be told from chance at the 0.05 level."]
-    return [f"Beyond chance at the 0.05 level, corrected for the number of comparisons: {', '.join(certain)}."]
+    if certain:
+        corrected = ", corrected for the number of comparisons" if len(comparisons) > 1 else ""
+        return [
+            f"The difference from {comparisons[0]['baseline']} is beyond chance (0.05 level{corrected}) for "
+            f"{', '.join(certain)}."
+        ]
+    pairs = max(comparison["pairs"] for comparison in comparisons)
+    smallest = min(1.0, 2.0 ** (1 - pairs))
+    if len(comparisons) * smallest <= 0.05:
+        return ["No difference can be told from chance at the 0.05 level."]
+    needed = math.ceil(1 + math.log2(len(comparisons) / 0.05))
+    over = f" over {len(comparisons)} comparisons" if len(comparisons) > 1 else ""
+    return [
+        f"With {_plural(pairs, 'paired seed')} the smallest possible p-value is {smallest:.2g}: too few to rule out "
+        f"chance at the 0.05 level, which takes at least {needed} seeds{over}."
+    ]
 
 
 def _reservations(summary: Mapping[str, Any]) -> list[str]:
@@ -215,6 +229,10 @@ def _reservations(summary: Mapping[str, Any]) -> list[str]:
         are = "is" if unfinished == 1 else "are"
         sentences.append(f"{_plural(unfinished, 'run')} {are} unfinished: every number here may still change.")
     return sentences
+
+
+def _grokked_of(arm: Mapping[str, Any]) -> str:
+    return f"{arm['grokked']} of {arm['started']}"
 
 
 def _plural(count: int, noun: str) -> str:

@@ -21,7 +21,8 @@ import numpy as np
 import safetensors.numpy
 
 from groklab.errors import GroklabError, nearest
-from groklab.store.workspace import RunRow, Workspace, file_stem, written_whole
+from groklab.store.checkpoint_files import file_stem, written_whole
+from groklab.store.workspace import RunRow, Workspace
 
 _RUN_COLUMNS = [field.name for field in fields(RunRow)]
 

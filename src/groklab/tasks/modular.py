@@ -1,11 +1,12 @@
 """Modular arithmetic on two operands, the task on which grokking was found.
 
-Every pair of residues (a, b) mod p is one example; the answer c is one of p classes. The operations are those of Power et
-al. 2022 (arXiv 2201.02177) and of their code (openai/grok), which also lets the operation depend on the parity of an
+Every pair of residues (a, b) mod p is one example; the answer c is one of p classes. The operations are those of Power
+et al. 2022 (arXiv 2201.02177) and of their code (openai/grok), which also lets the operation depend on the parity of an
 operand. Division asks for c with b*c = a and leaves out b = 0.
 
-Deviates from the authors' code: their split is the same for every seed (fixed shuffle seed 0); here it follows the run's
-split seed, and `seeds.split` fixes it. Their sequences end in an end-of-text token that is also predicted; ours do not.
+Deviates from the authors' code: their split is the same for every seed (fixed shuffle seed 0); here it follows the
+run's split seed, and `seeds.split` fixes it. Their sequences end in an end-of-text token that is also predicted; ours
+do not.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class ModularArithmetic(Task):
     def _is_well_posed(self) -> ModularArithmetic:
         if "/" in self.operation and (factor := _smallest_factor(self.modulus)) != self.modulus:
             raise ValueError(
-                f"operation '{self.operation}' divides, which needs a prime modulus; {self.modulus} is divisible by {factor}"
+                f"operation '{self.operation}' divides, which needs a prime modulus; "
+                f"{self.modulus} is divisible by {factor}"
             )
         if self.commuted_pairs == "apart" and self.train_fraction > 0.5:
             raise ValueError(

@@ -15,9 +15,9 @@ def mirrored_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A split that respects mirror images: rows with the same `pair` number [N] are (a, b) and (b, a).
 
-    Together: mirror images share a side. Apart: no two training rows are mirror images of each other. Rows are taken pair by
-    pair in random order, skipping what does not fit, so that exactly `count` rows are trained on wherever the rows without a
-    mirror image (a = b) allow it.
+    Together: mirror images share a side. Apart: no two training rows are mirror images of each other. Rows are taken
+    pair by pair in random order, skipping what does not fit, so that exactly `count` rows are trained on wherever the
+    rows without a mirror image (a = b) allow it.
     """
     order = random.permutation(len(pair))
     if together:
@@ -34,8 +34,9 @@ def mirrored_split(
             i += size
         if len(train) < count:  # one short, and only pairs are left: trade a row without a mirror image for a pair
             lone = next(row for row in train if sizes[pair[row]] == 1)
-            spare = next(row for row in order if row not in set(train))
-            train = [row for row in train if row != lone] + list(np.flatnonzero(pair == pair[spare]))
+            taken = set(train)
+            spare = next(row for row in order if row not in taken)
+            train = [row for row in train if row != lone] + np.flatnonzero(pair == pair[spare]).tolist()
     else:
         _, first = np.unique(pair[order], return_index=True)
         train = list(order[np.sort(first)][:count])

@@ -1,0 +1,41 @@
+"""A small experiment that compiles in seconds and trains in milliseconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from groklab.experiment import Experiment
+
+SMALL = """
+name = "small"
+[task]
+kind = "modular"
+modulus = 11
+[model]
+kind = "transformer"
+layers = 1
+width = 16
+heads = 2
+[budget]
+steps = 60
+batch_size = 16
+evaluate_every = 5
+[definitions]
+memorised = 0.5
+grokked = 0.2
+stable_evaluations = 2
+[seeds]
+count = 2
+[arms.adamw]
+optimizer = { kind = "adamw", learning_rate = 1e-2 }
+[arms.weak]
+optimizer = { kind = "adamw", learning_rate = 1e-2, weight_decay = 0.1 }
+[arms.filtered]
+optimizer = { kind = "adam", learning_rate = 1e-2, l2 = 1e-3 }
+methods = ["grokfast_ema", { kind = "delayed_compression", when = { kind = "train_accuracy", at_least = 0.3, of = "epoch" } }]
+"""
+
+
+@pytest.fixture
+def small() -> Experiment:
+    return Experiment.from_toml(SMALL)

@@ -1,0 +1,167 @@
+"""One run: the order of examples, the times it reports, and what must not change it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from groklab.engine.ensemble import Plan, _compiled_chunk, _compiled_init
+from groklab.engine.loop import Curves, Inputs, Program, State
+from groklab.experiment import Experiment
+
+
+def start(experiment: Experiment, arm: str = "adamw", seed: int = 0) -> tuple[Program, Inputs, State]:
+    recipe = experiment.arms[arm]
+    program, seeds = Program.of(experiment, recipe), experiment.seeds.streams(seed)
+    inputs = program.inputs(recipe, seeds)
+    return program, inputs, program.init(inputs, _compiled_init(program.model, program.task)(seeds.init))
+
+
+def finish(program: Program, inputs: Inputs, state: State, intervals: int = 4) -> tuple[State, Curves]:
+    """The end of a run, and its curves, reached in chunks of this many intervals."""
+    inputs, state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (inputs, state))
+    chunk = _compiled_chunk(program, Plan("map", 1, intervals), inputs, state)
+    blocks = []
+    while not state.finished:
+        state, curves = chunk(inputs, state)
+        blocks.append(jax.tree.map(lambda leaf, valid=curves.valid: np.asarray(leaf)[valid], curves))
+    return jax.tree.map(lambda leaf: leaf[0], state), jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+
+
+def assert_same_bits(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("last_batch", ["ragged", "wrap", "drop"])
+@pytest.mark.parametrize("batch_size", [16, 25, 60])
+def test_an_epoch_visits_every_training_example_once(small: Experiment, last_batch: str, batch_size: int):
+    program, inputs, _ = start(small.with_settings([f"budget.last_batch={last_batch}", f"budget.batch_size={batch_size}"]))
+    n, visits, weights = len(inputs.train), [], []
+    for first in range(0, 60, 5):
+        batch = program._batches(inputs, jnp.array(first))
+        for step in range(first, first + 5):
+            rows, weight = batch(jnp.array(step))
+            assert rows.shape == weight.shape == (batch_size,)
+            visits.extend(np.asarray(rows)[np.asarray(weight) > 0])
+            weights.append(float(weight.sum()))
+    per_epoch = n if last_batch != "drop" else n // batch_size * batch_size
+    epochs = [visits[i : i + per_epoch] for i in range(0, len(visits) - per_epoch + 1, per_epoch)]
+    assert len(epochs) >= 2
+    for epoch in epochs:
+        assert len(set(epoch)) == per_epoch
+        assert set(epoch) <= set(inputs.train.tolist())
+    assert epochs[0] != epochs[1]
+    assert set(weights) == ({float(batch_size), float(n % batch_size)} if last_batch == "ragged" else {float(batch_size)})
+
+
+def test_a_batch_larger_than_the_training_set_is_the_training_set(small: Experiment):
+    for setting in ("budget.batch_size=full", "budget.batch_size=1000"):
+        program, inputs, _ = start(small.with_settings([setting]))
+        rows, weights = program._batches(inputs, jnp.array(0))(jnp.array(3))
+        np.testing.assert_array_equal(rows, inputs.train)
+        assert (weights == 1).all()
+
+
+def test_one_step_is_the_recipes_update_of_the_mean_loss(small: Experiment):
+    """Against a plain forward pass, a hand-written cross-entropy and Adam's closed-form first step."""
+    settings = ["arms.adamw.schedule.warmup_steps=0", "model.forward_pass=plain"]
+    program, inputs, state = start(small.with_settings(settings))
+    rows, weights = program._batches(inputs, jnp.array(0))(jnp.array(0))
+    forward, targets = program.forward, jnp.asarray(inputs.targets)[rows]
+
+    def loss(model):
+        logits = forward(model, rows)
+        return -jnp.mean(jnp.log(jnp.exp(logits) / jnp.exp(logits).sum(-1, keepdims=True))[jnp.arange(16), targets])
+
+    gradients = jax.grad(loss)(state.model)
+    expected = jax.tree.map(lambda w, g: w - 1e-2 * (g / (jnp.abs(g) + 1e-8) + w), state.model, gradients)
+    moved = program.step(inputs, state, rows, weights).model
+    for got, want, g in zip(*map(jax.tree.leaves, (moved, expected, gradients)), strict=True):
+        sure = np.abs(g) > 1e-5  # where the sign of the gradient is beyond rounding
+        np.testing.assert_allclose(np.asarray(got)[sure], np.asarray(want)[sure], atol=1e-5)
+
+
+def test_times_are_the_first_evaluations_that_meet_their_definition(small: Experiment):
+    """Recomputed from the curves by the definitions, for a run that goes on after it is stable."""
+    experiment = small.with_settings(["budget.stop=never", "budget.steps=400"])
+    state, curves = finish(*start(experiment))
+    limits = experiment.definitions
+    above = curves.held_out_accuracy >= limits.grokked
+    k = limits.stable_evaluations
+    stable = [i for i in range(len(above) - k) if above[i : i + k + 1].all()]
+    assert int(state.t_memorised) == curves.step[np.argmax(curves.train_accuracy >= limits.memorised)]
+    assert int(state.t_grokked) == curves.step[np.argmax(above)]
+    assert int(state.t_stable) == curves.step[stable[0]]
+    assert int(state.step) == 400
+    np.testing.assert_array_equal(curves.step, np.arange(0, 401, 5))
+
+
+def test_a_run_stops_as_soon_as_it_is_stable(small: Experiment):
+    state, curves = finish(*start(small.with_settings(["budget.steps=400"])))
+    assert int(state.step) == int(state.t_stable) + 2 * 5 < 400
+    assert curves.step[-1] == state.step
+
+
+def test_running_train_metrics_are_those_of_the_examples_trained_on(small: Experiment):
+    """With full batches the running accuracy over one step is the evaluated accuracy before it."""
+    full = small.with_settings(["budget.batch_size=full", "budget.evaluate_every=1", "budget.stop=never", "budget.steps=20"])
+    _, running = finish(*start(full))
+    _, evaluated = finish(*start(full.with_settings(["budget.train_metrics=evaluated"])))
+    np.testing.assert_allclose(running.train_loss[1:], evaluated.train_loss[:-1], rtol=1e-5)
+    np.testing.assert_allclose(running.train_accuracy[1:], evaluated.train_accuracy[:-1], rtol=1e-6)
+    np.testing.assert_array_equal(running.held_out_accuracy, evaluated.held_out_accuracy)
+
+
+def test_evaluation_in_blocks_is_evaluation_at_once(small: Experiment, monkeypatch: pytest.MonkeyPatch):
+    program, inputs, state = start(small)
+    whole = program._metrics(inputs, state)
+    monkeypatch.setattr("groklab.engine.loop.EVALUATION_ROWS", 7)
+    blocks = program._metrics(inputs, state)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, blocks)
+    assert [float(part.weight) for part in blocks] == [len(inputs.train), len(inputs.held_out)]
+
+
+def test_the_length_of_chunks_changes_no_bit(small: Experiment):
+    run = start(small, "filtered")
+    assert_same_bits(finish(*run, intervals=1), finish(*run, intervals=5))
+
+
+@pytest.mark.parametrize("arm", ["adamw", "filtered"])
+def test_held_out_labels_never_reach_training(small: Experiment, arm: str):
+    program, inputs, state = start(small.with_settings(["budget.stop=never"]), arm)
+    lies = inputs.targets.copy()
+    lies[inputs.held_out] = (lies[inputs.held_out] + 1) % 11
+    honest, _ = finish(program, inputs, state)
+    deceived, _ = finish(program, inputs._replace(targets=lies), state)
+    assert_same_bits(honest.model, deceived.model)
+    assert int(honest.t_grokked) != int(deceived.t_grokked)
+
+
+def test_looking_more_often_changes_no_bit_of_the_network(small: Experiment):
+    seldom, _ = finish(*start(small.with_settings(["budget.stop=never"])))
+    often, _ = finish(*start(small.with_settings(["budget.stop=never", "budget.evaluate_every=3"])))
+    assert_same_bits(seldom.model, often.model)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_at_its_step(small: Experiment):
+    program, inputs, state = start(small.with_settings(["arms.adamw.optimizer.learning_rate=1e30"]))
+    state, curves = finish(program, inputs, state)
+    assert 0 < int(state.diverged_at) <= 5
+    assert int(state.step) == int(state.diverged_at)
+    assert np.isfinite(curves.train_loss).all()
+
+
+def test_the_three_streams_are_independent(small: Experiment):
+    """Fixing one stream leaves the other two to the run's seed."""
+
+    def parts(settings: list[str], seed: int):
+        _, inputs, state = start(small.with_settings(settings), seed=seed)
+        return inputs.train.tolist(), np.asarray(state.model.tokens.weight).tolist(), inputs.batch_key.tolist()
+
+    free_0, free_1 = parts([], 0), parts([], 1)
+    assert all(a != b for a, b in zip(free_0, free_1, strict=True))
+    for i, stream in enumerate(("split", "init", "batch")):
+        fixed = parts([f"seeds.{stream}=0"], 1)
+        assert [fixed[j] == free_0[j] for j in range(3)] == [j == i for j in range(3)]
