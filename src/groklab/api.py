@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from groklab.errors import SpecError
+from groklab.errors import SpecError, nearest
 from groklab.experiment import Experiment
 from groklab.report.terminal import LiveProgress
 from groklab.result import Result
 from groklab.store.workspace import ExperimentRow, Workspace
 
 if TYPE_CHECKING:
-    from groklab.engine.ensemble import Lowering
+    from groklab.engine.ensemble import Lowering, Sharing
 
 DEFAULT_WORKSPACE = "groklab-workspace"
 
@@ -46,6 +46,7 @@ def run(
     console: Console | None = None,
     lowering: Lowering | None = None,
     width: int | None = None,
+    workers: int | None = None,
 ) -> Result:
     """Train an experiment and return its result; what the workspace already holds of it is not trained twice.
 
@@ -56,23 +57,23 @@ def run(
         workspace: folder that keeps specs, curves, checkpoints; see `workspace_path` for the default.
         again: train anew even if the workspace holds a result of this very spec, and keep both.
         console: where the live table (or plain lines) goes; standard error by default.
-        lowering, width: how runs share the machine; the machine decides by default.
+        lowering, width, workers: how runs share the machine, see engine.ensemble; the machine decides by default.
 
     Raises SpecError, WorkspaceError, or Interrupted (a KeyboardInterrupt) once everything is safely stored.
 
     Example:
         >>> result = groklab.run("two-phase", seeds=5)  # doctest: +SKIP
     """
+    sharing = _sharing(lowering, width, workers)
     spec = _experiment(experiment)
     changes = [*settings, *([] if seeds is None else [f"seeds.count={seeds}"])]
     if changes:
         spec = spec.with_settings(changes)
     for recipe in spec.arms.values():
         recipe.build()  # a recipe that cannot be built is an error before anything is written
-    _check_width(width)
     with Workspace.open(workspace_path(workspace), create=True) as store:
         id = _add(store, spec, again)
-        return _train(store, spec, id, console, lowering, width)
+        return _train(store, spec, id, console, sharing)
 
 
 def resume(
@@ -82,12 +83,13 @@ def resume(
     console: Console | None = None,
     lowering: Lowering | None = None,
     width: int | None = None,
+    workers: int | None = None,
 ) -> Result:
     """Continue a stored experiment (by id, beginning of an id, or name) until its budget is spent."""
-    _check_width(width)
+    sharing = _sharing(lowering, width, workers)
     with Workspace.open(workspace_path(workspace)) as store:
         row = store.experiment(which)
-        return _train(store, Experiment.from_data(row.spec), row.id, console, lowering, width)
+        return _train(store, Experiment.from_data(row.spec), row.id, console, sharing)
 
 
 def load(which: str, *, workspace: str | Path | None = None) -> Result:
@@ -102,9 +104,17 @@ def _experiment(given: str | Experiment | Mapping[str, Any]) -> Experiment:
     return Experiment.load(given) if isinstance(given, str) else Experiment.from_data(given)
 
 
-def _check_width(width: int | None) -> None:
-    if width is not None and width < 1:
-        raise SpecError(f"width is {width}, but at least one run must train at a time")
+def _sharing(lowering: Lowering | None, width: int | None, workers: int | None) -> Sharing:
+    """Start JAX with every core, and check what was asked of it."""
+    from groklab.engine.ensemble import Sharing, prepare_jax
+
+    for name, number in (("width", width), ("workers", workers)):
+        if number is not None and number < 1:
+            raise SpecError(f"{name} is {number}, but at least one run must train at a time")
+    if lowering not in (None, "map", "vmap"):
+        raise SpecError(f"unknown lowering '{lowering}': {nearest(lowering, ('map', 'vmap'))}")
+    prepare_jax()
+    return Sharing(lowering, width, workers)
 
 
 def _add(store: Workspace, spec: Experiment, again: bool) -> str:
@@ -124,8 +134,7 @@ def _train(
     spec: Experiment,
     id: str,
     console: Console | None,
-    lowering: Lowering | None,
-    width: int | None,
+    sharing: Sharing,
 ) -> Result:
     from groklab.engine import driver
 
@@ -134,7 +143,7 @@ def _train(
     progress = LiveProgress(console, spec.definitions.model_dump(), spec.budget.steps)
     with progress, driver.stop_on_signals() as stop:
         _announce(row, store, progress)
-        if row.status != "finished" and not driver.train(spec, id, store, progress, stop, lowering, width):
+        if row.status != "finished" and not driver.train(spec, id, store, progress, stop, sharing):
             raise Interrupted(id)
     return Result.of(store, store.experiment(id))
 

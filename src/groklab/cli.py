@@ -57,6 +57,7 @@ def _run(options: argparse.Namespace) -> None:
             console=console,
             lowering=options.lowering,
             width=options.width,
+            workers=options.workers,
         ),
     )
 
@@ -72,6 +73,7 @@ def _resume(options: argparse.Namespace) -> None:
             console=console,
             lowering=options.lowering,
             width=options.width,
+            workers=options.workers,
         ),
     )
 
@@ -241,7 +243,10 @@ def _parser() -> argparse.ArgumentParser:
             "--lowering", choices=("map", "vmap"), help="how runs share the machine (default: automatic)"
         )
         training.add_argument(
-            "--width", type=int, metavar="RUNS", help="runs that train at a time (default: automatic)"
+            "--width", type=int, metavar="RUNS", help="runs at a time on one device (default: automatic)"
+        )
+        training.add_argument(
+            "--workers", type=int, metavar="N", help="devices, or cores of a CPU, at work (default: all)"
         )
 
     show = verb("show", _show, "print a stored result and its spec")

@@ -11,13 +11,17 @@ name = "small"
 [task]
 kind = "modular"
 modulus = 11
+train_fraction = 0.8
 [model]
 kind = "transformer"
 layers = 1
-width = 16
+width = 32
 heads = 2
+norm = "none"
+activation = "relu"
+initialisation = "nanda"
 [budget]
-steps = 60
+steps = 300
 batch_size = 16
 evaluate_every = 5
 [definitions]
@@ -27,11 +31,11 @@ stable_evaluations = 2
 [seeds]
 count = 2
 [arms.adamw]
-optimizer = { kind = "adamw", learning_rate = 1e-2 }
+optimizer = { kind = "adamw", learning_rate = 5e-3, weight_decay = 0.3 }
 [arms.weak]
-optimizer = { kind = "adamw", learning_rate = 1e-2, weight_decay = 0.1 }
+optimizer = { kind = "adamw", learning_rate = 5e-3, weight_decay = 0.1 }
 [arms.filtered]
-optimizer = { kind = "adam", learning_rate = 1e-2, l2 = 1e-3 }
+optimizer = { kind = "adam", learning_rate = 5e-3, l2 = 1e-3 }
 methods = ["grokfast_ema", { kind = "delayed_compression", when = { kind = "train_accuracy", at_least = 0.3, of = "epoch" } }]
 """
 

@@ -35,7 +35,7 @@ def assert_same_bits(a, b):
 
 
 @pytest.mark.parametrize("last_batch", ["ragged", "wrap", "drop"])
-@pytest.mark.parametrize("batch_size", [16, 25, 60])
+@pytest.mark.parametrize("batch_size", [16, 25, 40])
 def test_an_epoch_visits_every_training_example_once(small: Experiment, last_batch: str, batch_size: int):
     program, inputs, _ = start(small.with_settings([f"budget.last_batch={last_batch}", f"budget.batch_size={batch_size}"]))
     n, visits, weights = len(inputs.train), [], []
@@ -76,7 +76,7 @@ def test_one_step_is_the_recipes_update_of_the_mean_loss(small: Experiment):
         return -jnp.mean(jnp.log(jnp.exp(logits) / jnp.exp(logits).sum(-1, keepdims=True))[jnp.arange(16), targets])
 
     gradients = jax.grad(loss)(state.model)
-    expected = jax.tree.map(lambda w, g: w - 1e-2 * (g / (jnp.abs(g) + 1e-8) + w), state.model, gradients)
+    expected = jax.tree.map(lambda w, g: w - 5e-3 * (g / (jnp.abs(g) + 1e-8) + 0.3 * w), state.model, gradients)
     moved = program.step(inputs, state, rows, weights).model
     for got, want, g in zip(*map(jax.tree.leaves, (moved, expected, gradients)), strict=True):
         sure = np.abs(g) > 1e-5  # where the sign of the gradient is beyond rounding
@@ -116,9 +116,10 @@ def test_running_train_metrics_are_those_of_the_examples_trained_on(small: Exper
 
 def test_evaluation_in_blocks_is_evaluation_at_once(small: Experiment, monkeypatch: pytest.MonkeyPatch):
     program, inputs, state = start(small)
-    whole = program._metrics(inputs, state)
+    inputs = jax.device_put(inputs)
+    whole = jax.jit(program._metrics)(inputs, state)
     monkeypatch.setattr("groklab.engine.loop.EVALUATION_ROWS", 7)
-    blocks = program._metrics(inputs, state)
+    blocks = jax.jit(lambda *run: program._metrics(*run))(inputs, state)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, blocks)
     assert [float(part.weight) for part in blocks] == [len(inputs.train), len(inputs.held_out)]
 

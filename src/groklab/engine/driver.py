@@ -11,15 +11,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from groklab.engine import checkpoint
-from groklab.engine.ensemble import Ensemble, Lowering, Plan, flops_per_step, use_compile_cache
+from groklab.engine.ensemble import Ensemble, Plan, Sharing, flops_per_step, prepare_jax
 from groklab.engine.loop import Curves, Inputs, Program, State
 from groklab.experiment import Experiment
 from groklab.recipe import Recipe
@@ -51,31 +52,88 @@ def train(
     workspace: Workspace,
     listener: Listener,
     stop: threading.Event,
-    lowering: Lowering | None = None,
-    width: int | None = None,
+    sharing: Sharing = Sharing(),
 ) -> bool:
     """Train every unfinished run of the stored experiment `id`. Returns False if `stop` was set before all were done.
 
-    Runs whose arms differ only in traced numbers share one program and may train side by side; programs go one by one.
+    One worker a device; on a CPU every core is a device, because two networks on a core each get further than one network
+    on two. Runs whose arms differ only in traced numbers share one program and may also train side by side on a device.
     """
-    use_compile_cache()
+    prepare_jax()
+    listener = _OneAtATime(listener)
     rows = workspace.runs(id)
     listener.start([(row.id, row.arm, row.seed) for row in rows])
-    waiting: dict[Program, deque[RunRow]] = {}
     for row in rows:
         if row.finished:
             _tell_stored(workspace, listener, row)
-        else:
-            waiting.setdefault(Program.of(experiment, experiment.arms[row.arm]), deque()).append(row)
+    queue = _Queue(experiment, [row for row in rows if not row.finished])
+
+    def work(device: jax.Device) -> None:
+        try:
+            while not stop.is_set() and (program := queue.next_program()) is not None:
+                plan = Plan.choose(device, queue.size_of[program], sharing)
+                _Crew(experiment, program, plan, workspace, listener).train(queue, stop)
+        except BaseException:
+            stop.set()  # the other workers save what they have and end
+            raise
 
     workspace.set_status(id, "running")
-    for program, queue in waiting.items():
-        plan = Plan.choose(len(queue), lowering, width)
-        if not _Crew(experiment, program, plan, workspace, listener).train(queue, stop):
-            workspace.set_status(id, "interrupted")
-            return False
-    workspace.set_status(id, "finished")
-    return True
+    devices = jax.local_devices()[: sharing.workers]
+    with ThreadPoolExecutor(len(devices)) as pool:
+        for worker in [pool.submit(work, device) for device in devices[: max(1, len(rows))]]:
+            worker.result()
+    done = all(row.finished for row in workspace.runs(id))
+    workspace.set_status(id, "finished" if done else "interrupted")
+    return done
+
+
+class _Queue:
+    """Runs that wait, by program; workers take from it, preferring the program they have compiled already.
+
+    Programs of later arms come first: the first arm is the baseline that the others are meant to beat, so first results
+    come sooner that way.
+    """
+
+    def __init__(self, experiment: Experiment, rows: Sequence[RunRow]):
+        self._lock = threading.Lock()
+        self._waiting: dict[Program, deque[RunRow]] = {}
+        for arm, recipe in [*list(experiment.arms.items())[1:], *list(experiment.arms.items())[:1]]:
+            runs = [row for row in rows if row.arm == arm]
+            if runs:
+                self._waiting.setdefault(Program.of(experiment, recipe), deque()).extend(runs)
+        self.size_of = {program: len(runs) for program, runs in self._waiting.items()}
+        self._taken_by: dict[Program, int] = dict.fromkeys(self._waiting, 0)
+
+    def next_program(self) -> Program | None:
+        """The waiting program on which the fewest workers are busy, or None if nothing waits."""
+        with self._lock:
+            waiting = [program for program, runs in self._waiting.items() if runs]
+            if not waiting:
+                return None
+            chosen = min(waiting, key=lambda program: self._taken_by[program])
+            self._taken_by[chosen] += 1
+            return chosen
+
+    def take(self, program: Program) -> RunRow | None:
+        """The next waiting run of this program."""
+        with self._lock:
+            runs = self._waiting[program]
+            return runs.popleft() if runs else None
+
+
+class _OneAtATime:
+    """A listener that several workers may speak to."""
+
+    def __init__(self, listener: Listener):
+        self._listener, self._lock = listener, threading.Lock()
+
+    def start(self, runs: Sequence[tuple[str, str, int]]) -> None:
+        with self._lock:
+            self._listener.start(runs)
+
+    def update(self, run_id: str, **now: Any) -> None:
+        with self._lock:
+            self._listener.update(run_id, **now)
 
 
 @contextmanager
@@ -121,27 +179,27 @@ class _Crew:
         self.experiment, self.program, self.workspace, self.listener = experiment, program, workspace, listener
         self.ensemble = Ensemble(program, plan)
         self.members: list[_Member | None] = [None] * plan.width
-        self.flops_per_step: float | None = None
         self.saved_at = self.checkpointed_at = time.monotonic()
 
-    def train(self, queue: deque[RunRow], stop: threading.Event) -> bool:
+    def train(self, queue: _Queue, stop: threading.Event) -> None:
+        """Take runs of this program from the queue until none is left, or until told to stop."""
         while True:
             for i, member in enumerate(self.members):
-                if member is None and queue:
-                    self._join(i, queue.popleft())
+                if member is None and not stop.is_set() and (row := queue.take(self.program)) is not None:
+                    self._join(i, row)
             active = [i for i, member in enumerate(self.members) if member is not None]
             if not active:
-                return True
+                return
             states = self._advance(active)
             ended = [i for i in active if states[i].finished]
             now = time.monotonic()
             checkpoint_all = stop.is_set() or now - self.checkpointed_at > CHECKPOINT_SECONDS
             if checkpoint_all or ended or now - self.saved_at > SAVE_SECONDS:
                 self._save(states, active, checkpoints=set(active if checkpoint_all else ended))
+            if stop.is_set():
+                return
             for i in ended:
                 self.members[i] = None
-            if stop.is_set() and (queue or len(ended) < len(active)):
-                return False
 
     def _join(self, i: int, row: RunRow) -> None:
         """Start a run, or continue it from its checkpoint."""
@@ -182,11 +240,10 @@ class _Crew:
         for i in active:
             member, state = self.members[i], states[i]
             assert member is not None
-            if self.flops_per_step is None:
-                self.flops_per_step = flops_per_step(self.program, member.inputs, self.ensemble.state(i))
+            whole = self.ensemble.state(i)
             arrays = None
             if i in checkpoints:
-                arrays = checkpoint.to_arrays(self.ensemble.state(i))
+                arrays = checkpoint.to_arrays(whole)
                 if state.finished:
                     arrays = checkpoint.parameters_only(arrays)
             diverged_at = _time(state.diverged_at)
@@ -200,7 +257,7 @@ class _Crew:
                     t_stable=_time(state.t_stable),
                     diverged_at=diverged_at,
                     seconds=member.seconds,
-                    flops=int(state.step) * self.flops_per_step,
+                    flops=int(state.step) * flops_per_step(self.program, member.inputs, whole),
                     curves=_joined(member.blocks),
                     checkpoint=arrays,
                     message="" if diverged_at is None else f"the training loss was not finite at step {diverged_at}",

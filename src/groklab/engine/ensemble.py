@@ -3,18 +3,19 @@
     lowering "map"    one run after the other inside one compiled call: same bits as each run alone
     lowering "vmap"   all runs in every operation: for accelerators; equal to a run alone up to rounding
 
-An ensemble has `width` places. A run that is finished leaves at the end of a chunk and the next one takes its place.
+An ensemble has `width` places on one device. A run that is finished leaves at the end of a chunk and the next one takes its place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,31 +27,43 @@ from groklab.engine.randomness import init_key
 Lowering = Literal["map", "vmap"]
 
 
+class Sharing(NamedTuple):
+    """How runs are to share the machine; what is None is decided by the machine."""
+
+    lowering: Lowering | None = None
+    width: int | None = None  # runs at a time on one device
+    workers: int | None = None  # devices, or cores of a CPU, at work
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How the runs of one program share the machine."""
+    """How the runs of one program share one device."""
 
+    device: jax.Device
     lowering: Lowering
     width: int
     intervals: int  # per chunk
 
     @classmethod
-    def choose(cls, runs: int, lowering: Lowering | None = None, width: int | None = None) -> Plan:
-        """What suits this machine, unless told otherwise.
+    def choose(cls, device: jax.Device, runs: int, sharing: Sharing = Sharing()) -> Plan:
+        """What suits the device, unless told otherwise.
 
-        On a CPU a network of the field's size fills all cores by itself, so runs go one by one: nothing is lost, and the
-        first result comes soonest. An accelerator is filled by many runs at once.
+        A network of the field's size keeps a core busy by itself, so on a CPU runs go one by one: nothing is lost, and
+        the first result comes soonest. An accelerator is filled by many runs at once.
         """
-        accelerated = jax.default_backend() != "cpu"
-        lowering = lowering or ("vmap" if accelerated else "map")
-        return cls(lowering, min(runs, width or (runs if accelerated else 1)), intervals=10)
+        accelerated = device.platform != "cpu"
+        lowering = sharing.lowering or ("vmap" if accelerated else "map")
+        return cls(device, lowering, min(runs, sharing.width or (runs if accelerated else 1)), intervals=10)
 
 
-def use_compile_cache() -> None:
-    """Keep compiled programs on disk between starts, in JAX_COMPILATION_CACHE_DIR or the user's cache folder.
+def prepare_jax() -> None:
+    """Make every core of a CPU a device, and keep compiled programs on disk between starts.
 
-    The folder is particular to the processor, because programs compiled for one may not run on another.
+    They are kept in JAX_COMPILATION_CACHE_DIR or the user's cache folder, in a place particular to the processor, because
+    programs compiled for one may not run on another. Where JAX is already at work its devices stay as they are.
     """
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", _cores())
     if jax.config.jax_compilation_cache_dir is None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(base) / "groklab" / f"xla-{_processor()}"
@@ -61,6 +74,11 @@ def use_compile_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:
@@ -125,7 +143,7 @@ class Ensemble:
             idle = self._states[taken]._replace(finished=np.array(True))  # type: ignore[union-attr]
             inputs = [self._inputs[taken] if given is None else given for given in self._inputs]
             states = [idle if given is None else given for given in self._states]
-            self._on_device = jax.device_put((_stack(inputs), _stack(states)))
+            self._on_device = jax.device_put((_stack(inputs), _stack(states)), self.plan.device)
         return self._on_device
 
     def _to_host(self) -> None:
@@ -135,12 +153,17 @@ class Ensemble:
             self._on_device = None
 
 
+_flops: dict[Program, float] = {}
+
+
 def flops_per_step(program: Program, inputs: Inputs, state: State) -> float:
     """Floating-point operations of one training step as XLA counts them, method and optimiser included."""
-    batch = program.batch_size(inputs)
-    rows, weights = jax.ShapeDtypeStruct((batch,), jnp.int32), jax.ShapeDtypeStruct((batch,), jnp.float32)
-    cost = jax.jit(program.step).lower(inputs, state, rows, weights).cost_analysis()
-    return float(cost["flops"]) if cost else float("nan")
+    if program not in _flops:
+        batch = program.batch_size(inputs)
+        rows, weights = jax.ShapeDtypeStruct((batch,), jnp.int32), jax.ShapeDtypeStruct((batch,), jnp.float32)
+        cost = jax.jit(program.step).lower(inputs, state, rows, weights).cost_analysis()
+        _flops[program] = float(cost["flops"]) if cost else float("nan")
+    return _flops[program]
 
 
 _chunks: dict[tuple[Program, Plan], jax.stages.Compiled] = {}

@@ -8,11 +8,13 @@ distinct prefixes at small t (97 at the first position of `[a, op, b, =]`, and s
 2. what comes before the first attention depends on the single token at each position: it is computed per distinct token;
 3. in the last layer only the answer position asks, so queries, attention output, MLP and head run there alone.
 
-Values and gradients are those of `transformer.plain`; only the order of floating-point sums differs.
+Values and gradients are those of `transformer.plain`; only the order of floating-point sums differs. What is brought from
+prefixes to rows is brought once, keys and values together: on a CPU the scatter in a gather's gradient is what costs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -20,98 +22,130 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from groklab.models.transformer import Block, Transformer, TransformerSpec, embed, enter, feed_forward, leave, read_out
+from groklab.models.transformer import (
+    Block,
+    Linear,
+    Transformer,
+    TransformerSpec,
+    embed,
+    enter,
+    feed_forward,
+    leave,
+    read_out,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Prefixes:
     """The distinct prefixes of a table of N sequences of length T."""
 
-    last_token: tuple[np.ndarray, ...]  # per position t: [n_t] token at t of each distinct prefix of length t+1
-    of_row: tuple[np.ndarray, ...]  # per position t: [N] which distinct prefix a row has
-    ancestor: tuple[tuple[np.ndarray, ...], ...]  # per t and s <= t: [n_t] which prefix of length s+1 it extends
     tokens: tuple[np.ndarray, ...]  # per position t: [u_t] the distinct tokens found there
+    last_token: tuple[np.ndarray, ...]  # per t: [n_t] which of them ends each distinct prefix of length t+1
+    of_row: tuple[np.ndarray, ...]  # per t: [N] which distinct prefix a row has
+    ancestor: tuple[tuple[np.ndarray, ...], ...]  # per t and s <= t: [n_t] which prefix of length s+1 it extends
 
     @classmethod
     def of(cls, inputs: np.ndarray) -> Prefixes:
         """Find the distinct prefixes of `inputs` [N, T]."""
-        T = inputs.shape[1]
-        last_token, of_row, ancestor = [], [], []
-        for t in range(T):
-            distinct, first, row = np.unique(inputs[:, : t + 1], axis=0, return_index=True, return_inverse=True)
-            last_token.append(distinct[:, -1].astype(np.int32))
+        tokens, last_token, of_row, ancestor = [], [], [], []
+        for t in range(inputs.shape[1]):
+            _, first, row = np.unique(inputs[:, : t + 1], axis=0, return_index=True, return_inverse=True)
             of_row.append(row.reshape(-1).astype(np.int32))
             ancestor.append(tuple(of_row[s][first] for s in range(t + 1)))
-        tokens = tuple(np.unique(inputs[:, t]).astype(np.int32) for t in range(T))
-        return cls(tuple(last_token), tuple(of_row), tuple(ancestor), tokens)
+            found, token = np.unique(inputs[first, t], return_inverse=True)
+            tokens.append(found.astype(np.int32))
+            last_token.append(token.astype(np.int32))
+        return cls(tuple(tokens), tuple(last_token), tuple(of_row), tuple(ancestor))
 
 
 def shared_forward(model: Transformer, prefixes: Prefixes, rows: Int[Array, " B"]) -> Float[Array, "B V"]:
     """Logits at the last position for these rows of the table."""
     spec, T = model.spec, len(prefixes.tokens)
-    shared = [len(prefixes.last_token[t]) < len(rows) for t in range(T)]  # per position: by prefix, or by row
-    index = _Index(prefixes, rows, shared)
-
-    x = [embed(model, jnp.asarray(prefixes.tokens[t]), jnp.asarray(t)) for t in range(T)]  # per position [u_t, D]
+    routes = _Routes(prefixes, rows)
+    x = [embed(model, prefixes.tokens[t], np.array(t)) for t in range(T)]  # per position [u_t, D]
     for layer, block in enumerate(model.blocks):
+        bring = routes.from_tokens() if layer == 0 else routes.from_prefixes()
         asking = range(T - 1, T) if layer == spec.layers - 1 else range(T)
-        h = [enter(spec, block.attention_norm, x[t]) for t in range(T)]
-        k, v = _project(block.attention.key, h), _project(block.attention.value, h)
-        q = dict(zip(asking, _project(block.attention.query, [h[t] for t in asking]), strict=True))
-        place = index.of_token if layer == 0 else index.of_prefix
+        h = _over_positions(lambda x, block=block: enter(spec, block.attention_norm, x), x)
+        q = _over_positions(block.attention.query, [h[t] for t in asking])
+        kv = _over_positions(_joined(block.attention.key, block.attention.value), h)
         mixed = [
-            _attend(spec, place(t, t, q[t]), [place(t, s, k[s]) for s in range(t + 1)], [place(t, s, v[s]) for s in range(t + 1)])
-            for t in asking
+            _attend(spec, bring(q[i], t, t), [bring(kv[s], s, t) for s in range(t + 1)]) for i, t in enumerate(asking)
         ]
-        stream = [place(t, t, x[t]) for t in asking]
-        x = _rest_of_block(spec, block, stream, mixed)
-    return read_out(model, x[-1][jnp.asarray(prefixes.of_row[-1])[rows]] if shared[-1] else x[-1])
+        stream = [jnp.broadcast_to(bring(x[t], t, t), m.shape) for t, m in zip(asking, mixed, strict=True)]
+        pairs = list(zip(stream, mixed, strict=True))
+        x = _over_positions(lambda pair, block=block: _after_attention(spec, block, *pair), pairs)
+    return read_out(model, routes.to_rows(x[-1]))
 
 
-class _Index:
-    """Moves activations kept per token or per prefix to where position t needs them: [m_t, ...]."""
+class _Routes:
+    """How activations kept per token, or per prefix, of position s get to where position t needs them."""
 
-    def __init__(self, prefixes: Prefixes, rows: Int[Array, " B"], shared: list[bool]):
-        self.prefixes, self.rows, self.shared = prefixes, rows, shared
+    def __init__(self, prefixes: Prefixes, rows: Int[Array, " B"]):
+        self.prefixes, self.rows = prefixes, rows
+        self.shared = [len(last) < len(rows) for last in prefixes.last_token]  # by prefix, or else by row
 
-    def of_prefix(self, t: int, s: int, values: Float[Array, "m_s D"]) -> Float[Array, "m_t D"]:
-        if self.shared[t]:
-            return values if s == t else values[self.prefixes.ancestor[t][s]]
-        return values[jnp.asarray(self.prefixes.of_row[s])[self.rows]] if self.shared[s] else values
+    def from_prefixes(self) -> Callable[[Array, int, int], Array]:
+        """Bring values [m_s, F] of position s to position t: [m_t, F]."""
+        return self._bringer(lambda s: np.arange(len(self.prefixes.last_token[s])))
 
-    def of_token(self, t: int, s: int, values: Float[Array, "u_s D"]) -> Float[Array, "m_t D"]:
-        if len(values) == 1:
-            return values  # one token for all: broadcasts
-        token = np.searchsorted(self.prefixes.tokens[s], self.prefixes.last_token[s])  # [n_s] place among the tokens
-        if self.shared[t]:
-            return values[token[self.prefixes.ancestor[t][s]]]
-        return values[jnp.asarray(token[self.prefixes.of_row[s]])[self.rows]]
+    def from_tokens(self) -> Callable[[Array, int, int], Array]:
+        """Bring values [u_s, F], one for each distinct token of position s, to position t: [m_t, F], or [1, F] for all."""
+        return self._bringer(lambda s: self.prefixes.last_token[s], tokens=True)
+
+    def to_rows(self, x: Float[Array, "m D"]) -> Float[Array, "B D"]:
+        """The last position's activations, row by row."""
+        return x[jnp.asarray(self.prefixes.of_row[-1])[self.rows]] if self.shared[-1] else x
+
+    def _bringer(self, place_of: Callable[[int], np.ndarray], tokens: bool = False) -> Callable[[Array, int, int], Array]:
+        brought: dict[tuple[int, int], tuple[Array, Array]] = {}
+
+        def bring(values: Array, s: int, t: int) -> Array:
+            if tokens and len(values) == 1:
+                return values
+            if self.shared[t]:
+                index = place_of(s)[self.prefixes.ancestor[t][s]]
+                return values if _is_identity(index, len(values)) else values[index]
+            if not tokens and not self.shared[s]:
+                return values
+            if (id(values), s) not in brought:  # once for all positions that are kept by row
+                index = jnp.asarray(place_of(s)[self.prefixes.of_row[s]])[self.rows]
+                brought[id(values), s] = (values, values[index])
+            return brought[id(values), s][1]
+
+        return bring
 
 
-def _project(linear, parts: list[Float[Array, "m D"]]) -> list[Float[Array, "m D"]]:
-    """One matrix product over all parts, split again."""
-    return jnp.split(linear(jnp.concatenate(parts)), np.cumsum([len(part) for part in parts])[:-1])
+def _is_identity(index: np.ndarray, size: int) -> bool:
+    return len(index) == size and bool((index == np.arange(size)).all())
 
 
-def _attend(
-    spec: TransformerSpec, q: Float[Array, "m D"], k: list[Float[Array, "m D"]], v: list[Float[Array, "m D"]]
-) -> Float[Array, "m D"]:
-    """Softmax attention of one query per row over a short list of keys, as elementwise work."""
-    H, d = spec.heads, spec.width // spec.heads
-    q = q.reshape(-1, H, d)
-    scores = [jnp.sum(q * key.reshape(-1, H, d), axis=-1) / np.sqrt(d) for key in k]  # each [m, H]
-    m = max(part.shape[0] for part in [*scores, *(value for value in v)])
+def _over_positions(function: Callable, parts: list) -> list:
+    """Apply a function of rows to all positions in one go, then take them apart again."""
+    sizes = [len(jax.tree.leaves(part)[0]) for part in parts]
+    whole = function(jax.tree.map(lambda *rows: jnp.concatenate(rows), *parts))
+    return jnp.split(whole, np.cumsum(sizes)[:-1])
+
+
+def _joined(key: Linear, value: Linear) -> Linear:
+    """One linear map that gives keys and values side by side."""
+    bias = None if key.bias is None else jnp.concatenate([key.bias, value.bias])
+    return Linear(jnp.concatenate([key.weight, value.weight]), bias)
+
+
+def _attend(spec: TransformerSpec, q: Float[Array, "m D"], kv: list[Float[Array, "m 2*D"]]) -> Float[Array, "m D"]:
+    """Softmax attention of one query per row over a short list of keys and values, as elementwise work."""
+    D, H = spec.width, spec.heads
+    heads = lambda x: x.reshape(-1, H, D // H)  # noqa: E731
+    scores = [jnp.sum(heads(q) * heads(pair[:, :D]), axis=-1) / np.sqrt(D // H) for pair in kv]  # each [m, H]
+    m = max(len(part) for part in [q, *kv])
     weights = jax.nn.softmax(jnp.stack([jnp.broadcast_to(score, (m, H)) for score in scores]), axis=0)  # [S, m, H]
-    mixed = sum(w[..., None] * value.reshape(-1, H, d) for w, value in zip(weights, v, strict=True))
-    return mixed.reshape(m, spec.width)
+    return sum(w[..., None] * heads(pair[:, D:]) for w, pair in zip(weights, kv, strict=True)).reshape(m, D)
 
 
-def _rest_of_block(
-    spec: TransformerSpec, block: Block, stream: list[Float[Array, "m D"]], mixed: list[Float[Array, "m D"]]
-) -> list[Float[Array, "m D"]]:
-    """Attention output and MLP on the residual stream, over all positions in one go."""
-    sizes = [len(part) for part in mixed]
-    x = jnp.concatenate([jnp.broadcast_to(part, (m, spec.width)) for part, m in zip(stream, sizes, strict=True)])
-    x = leave(spec, block.attention_norm, x + block.attention.out(jnp.concatenate(mixed)))
-    x = leave(spec, block.mlp_norm, x + feed_forward(block, spec, enter(spec, block.mlp_norm, x)))
-    return jnp.split(x, np.cumsum(sizes)[:-1])
+def _after_attention(
+    spec: TransformerSpec, block: Block, stream: Float[Array, "m D"], mixed: Float[Array, "m D"]
+) -> Float[Array, "m D"]:
+    """The rest of a block: attention output and MLP on the residual stream."""
+    x = leave(spec, block.attention_norm, stream + block.attention.out(mixed))
+    return leave(spec, block.mlp_norm, x + feed_forward(block, spec, enter(spec, block.mlp_norm, x)))

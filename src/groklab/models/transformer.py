@@ -31,7 +31,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * np.float32(0.5**0.5))),  # erf as PyTorch has it; erfc costs more
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "silu": jax.nn.silu,
     "tanh": jnp.tanh,
@@ -191,10 +191,17 @@ def plain(model: Transformer, tokens: Int[Array, " T"]) -> Float[Array, " C"]:
 
 def embed(model: Transformer, tokens: Int[Array, "..."], positions: Int[Array, "..."]) -> Float[Array, "... D"]:
     """Token embedding plus position embedding."""
-    x = model.tokens.weight[tokens]
+    x = rows_of(model.tokens.weight, tokens)
     if model.positions is not None:
-        return x + model.positions.weight[positions]
+        return x + rows_of(model.positions.weight, positions)
     return x + sinusoids(positions, model.spec.width) if model.spec.positions == "sinusoidal" else x
+
+
+def rows_of(weight: Float[Array, "n D"], index: Int[Array, "..."] | np.ndarray) -> Float[Array, "... D"]:
+    """weight[index]; where the index is known beforehand and contiguous, as a slice, whose gradient is cheap."""
+    if isinstance(index, np.ndarray) and index.size and (np.diff(index.reshape(-1)) == 1).all():
+        return weight[int(index.min()) : int(index.max()) + 1].reshape(*index.shape, -1)
+    return weight[index]
 
 
 def sinusoids(positions: Int[Array, "..."], width: int) -> Float[Array, "... D"]:

@@ -297,22 +297,22 @@ class Workspace:
     def rewind(self, run_id: str) -> tuple[int, Arrays] | None:
         """Take a run back to its checkpoint, to resume from it: the checkpoint as (step, arrays).
 
-        Curves after the checkpoint's step are dropped, and so are the message and milestones the run reached only
-        later. Without a checkpoint the run goes back to its start and the answer is None. An unreadable checkpoint
+        A checkpoint is of the state before its step is evaluated, so curves from that step on are dropped, and so are
+        the message and milestones the run reached only then or later. Without a checkpoint the run goes back to its start and the answer is None. An unreadable checkpoint
         changes nothing.
         """
         stored = self.checkpoint(run_id)
         last = -1 if stored is None else stored[0]
         key = {"run": run_id, "last": last}
         status = "status = 'pending', seconds = 0, flops = 0" if stored is None else "status = 'running'"
-        milestones = ", ".join(f"{name} = CASE WHEN {name} <= :last THEN {name} END" for name in _MILESTONES)
+        milestones = ", ".join(f"{name} = CASE WHEN {name} < :last THEN {name} END" for name in _MILESTONES)
         with self._transaction():
-            beyond = "FROM curves WHERE run = :run AND last_step > :last"
-            straddling = self._db.execute(f"SELECT block {beyond} AND first_step <= :last", key).fetchall()
+            beyond = "FROM curves WHERE run = :run AND last_step >= :last"
+            straddling = self._db.execute(f"SELECT block {beyond} AND first_step < :last", key).fetchall()
             self._db.execute(f"DELETE {beyond}", key)
             for (block,) in straddling:
                 curves = blocks.unpack(run_id, block)
-                self._add_block(run_id, {name: values[curves["step"] <= last] for name, values in curves.items()})
+                self._add_block(run_id, {name: values[curves["step"] < last] for name, values in curves.items()})
             self._db.execute(
                 f"UPDATE runs SET {status}, steps = max(:last, 0), message = '', {milestones}"
                 " WHERE id = :run AND steps > :last",

@@ -1,0 +1,50 @@
+# groklab: `make run` trains the built-in experiment, `make test` runs the tests. Each sets up .venv first if need be.
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test format clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+# With uv where there is one, with venv and pip otherwise; $(1) is what to install.
+ifdef UV
+make_venv = $(UV) venv --quiet --python ">=3.11" $(VENV)
+pip_install = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet $(1)
+else
+make_venv = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "groklab needs Python 3.11 or newer; name one with make PYTHON=...")' && $(PYTHON) -m venv $(VENV)
+pip_install = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
+endif
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+install: $(VENV)/.installed ## set up the environment .venv
+
+run: install ## train the built-in experiment two-phase and write its report
+	$(BIN)/groklab run two-phase
+
+test: $(VENV)/.installed-dev ## check style, types and laws
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.installed-dev ## put the code into the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches, not the results
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(make_venv)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(call pip_install,--editable .)
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(call pip_install,--editable '.[dev]')
+	@touch $@ $(VENV)/.installed
