@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
+import jax
 import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)  # two workers, as on a small machine; before anything starts JAX
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,6 +16,5 @@ def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = str(tmp_path_factory.mktemp("xla"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
-        if "jax" in sys.modules:  # which has read the environment already
-            sys.modules["jax"].config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_compilation_cache_dir", folder)  # it has read the environment already
         yield

@@ -1,8 +1,8 @@
 """groklab: a laboratory for grokking.
 
-    import groklab
-    result = groklab.run("two-phase", seeds=3)
-    print(result)
+import groklab
+result = groklab.run("two-phase", seeds=3)
+print(result)
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from groklab.api import load, resume, run
     from groklab.experiment import Experiment
     from groklab.result import Result
-    from groklab.api import load, resume, run
 
 _HOMES = {
     "Experiment": "groklab.experiment",

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 
 class GroklabError(Exception):
-    """A mistake or a circumstance that the user can mend; the command line prints it without a traceback and exits with 2."""
+    """A mistake or a circumstance that the user can mend.
+
+    The command line prints it without a traceback and exits with 2.
+    """
 
 
 class SpecError(GroklabError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from groklab.spec import structure, traced_numbers, with_numbers
 
 FAMILIES = (Task, Model, Measure, Loss, Method, Optimizer, Schedule, Trigger)
 REQUIRED = {"after_step": {"step": 3}}
-MEMBERS = {
+MEMBERS: dict[Any, list[Any]] = {
     family: [member(**REQUIRED.get(kind, {})) for kind, member in family.members().items()] for family in FAMILIES
 }
 EVERY_ONE = [pytest.param(member, id=f"{member.kind}") for members in MEMBERS.values() for member in members]
@@ -89,7 +91,9 @@ def test_it_minimises_a_parabola(recipe: Recipe):
     assert loss(end) < 0.2 * loss(PARAMETERS)
 
 
-@pytest.mark.parametrize("method", [pytest.param(m, id=m.kind) for m in MEMBERS[Method] if "when" in type(m).model_fields])
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, id=m.kind) for m in MEMBERS[Method] if "when" in type(m).model_fields]
+)
 def test_any_method_can_be_switched_on_later(method: Method):
     waiting = method.model_copy(update={"when": AfterStep(step=100)})
     transform = optax.with_extra_args_support(waiting.build())

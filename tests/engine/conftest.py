@@ -36,10 +36,11 @@ optimizer = { kind = "adamw", learning_rate = 5e-3, weight_decay = 0.3 }
 optimizer = { kind = "adamw", learning_rate = 5e-3, weight_decay = 0.1 }
 [arms.filtered]
 optimizer = { kind = "adam", learning_rate = 5e-3, l2 = 1e-3 }
-methods = ["grokfast_ema", { kind = "delayed_compression", when = { kind = "train_accuracy", at_least = 0.3, of = "epoch" } }]
+methods = ["grokfast_ema", "delayed_compression"]
 """
 
 
 @pytest.fixture
 def small() -> Experiment:
-    return Experiment.from_toml(SMALL)
+    early = 'arms.filtered.methods[1].when={kind="train_accuracy", at_least=0.3, of="epoch"}'
+    return Experiment.from_toml(SMALL).with_settings([early])

@@ -16,13 +16,14 @@ def start(experiment: Experiment, arm: str = "adamw", seed: int = 0) -> tuple[Pr
     recipe = experiment.arms[arm]
     program, seeds = Program.of(experiment, recipe), experiment.seeds.streams(seed)
     inputs = program.inputs(recipe, seeds)
-    return program, inputs, program.init(inputs, _compiled_init(program.model, program.task)(seeds.init))
+    model = _compiled_init(program.model, program.task)(seeds.init)  # pyright: ignore[reportArgumentType]
+    return program, inputs, program.init(inputs, model)
 
 
 def finish(program: Program, inputs: Inputs, state: State, intervals: int = 4) -> tuple[State, Curves]:
     """The end of a run, and its curves, reached in chunks of this many intervals."""
     inputs, state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (inputs, state))
-    chunk = _compiled_chunk(program, Plan("map", 1, intervals), inputs, state)
+    chunk = _compiled_chunk(program, Plan(jax.devices()[0], "map", 1, intervals), inputs, state)
     blocks = []
     while not state.finished:
         state, curves = chunk(inputs, state)
@@ -37,7 +38,9 @@ def assert_same_bits(a, b):
 @pytest.mark.parametrize("last_batch", ["ragged", "wrap", "drop"])
 @pytest.mark.parametrize("batch_size", [16, 25, 40])
 def test_an_epoch_visits_every_training_example_once(small: Experiment, last_batch: str, batch_size: int):
-    program, inputs, _ = start(small.with_settings([f"budget.last_batch={last_batch}", f"budget.batch_size={batch_size}"]))
+    program, inputs, _ = start(
+        small.with_settings([f"budget.last_batch={last_batch}", f"budget.batch_size={batch_size}"])
+    )
     n, visits, weights = len(inputs.train), [], []
     for first in range(0, 60, 5):
         batch = program._batches(inputs, jnp.array(first))
@@ -53,7 +56,9 @@ def test_an_epoch_visits_every_training_example_once(small: Experiment, last_bat
         assert len(set(epoch)) == per_epoch
         assert set(epoch) <= set(inputs.train.tolist())
     assert epochs[0] != epochs[1]
-    assert set(weights) == ({float(batch_size), float(n % batch_size)} if last_batch == "ragged" else {float(batch_size)})
+    assert set(weights) == (
+        {float(batch_size), float(n % batch_size)} if last_batch == "ragged" else {float(batch_size)}
+    )
 
 
 def test_a_batch_larger_than_the_training_set_is_the_training_set(small: Experiment):
@@ -106,7 +111,9 @@ def test_a_run_stops_as_soon_as_it_is_stable(small: Experiment):
 
 def test_running_train_metrics_are_those_of_the_examples_trained_on(small: Experiment):
     """With full batches the running accuracy over one step is the evaluated accuracy before it."""
-    full = small.with_settings(["budget.batch_size=full", "budget.evaluate_every=1", "budget.stop=never", "budget.steps=20"])
+    full = small.with_settings(
+        ["budget.batch_size=full", "budget.evaluate_every=1", "budget.stop=never", "budget.steps=20"]
+    )
     _, running = finish(*start(full))
     _, evaluated = finish(*start(full.with_settings(["budget.train_metrics=evaluated"])))
     np.testing.assert_allclose(running.train_loss[1:], evaluated.train_loss[:-1], rtol=1e-5)

@@ -74,10 +74,13 @@ def interrupted(spec: Path, workspace: Path, how: int, arm: int, after: int) -> 
 def everything(workspace: Path) -> dict[str, tuple]:
     with Workspace.open(workspace, writable=False) as store:
         (experiment,) = store.experiments()
-        return {
-            run.id: (run.status, run.steps, run.t_memorised, run.t_grokked, store.curves(run.id), store.checkpoint(run.id)[1])
-            for run in store.runs(experiment.id)
-        }
+        found = {}
+        for run in store.runs(experiment.id):
+            saved = store.checkpoint(run.id)
+            assert saved is not None
+            facts = (run.status, run.steps, run.t_memorised, run.t_grokked)
+            found[run.id] = (*facts, store.curves(run.id), saved[1])
+        return found
 
 
 @pytest.fixture(scope="module")

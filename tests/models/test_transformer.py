@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,8 +88,9 @@ def test_prefix_sharing_agrees_in_float32_at_the_reference_size():
     rows = np.random.default_rng(0).permutation(len(table.inputs))[:512]
     (plain_logits, plain_gradients), (shared_logits, shared_gradients) = both_ways(REFERENCE, table, rows)
     np.testing.assert_allclose(shared_logits, plain_logits, atol=1e-5)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain_gradients))
     for shared, expected in zip(jax.tree.leaves(shared_gradients), jax.tree.leaves(plain_gradients), strict=True):
-        np.testing.assert_allclose(shared, expected, atol=1e-5 * float(jnp.abs(expected).max()) + 1e-6)
+        np.testing.assert_allclose(shared, expected, atol=1e-5 * largest)
 
 
 def test_an_answer_does_not_depend_on_the_other_rows_of_the_batch():
@@ -107,7 +110,9 @@ def test_the_reference_network_has_the_size_of_grokfasts():
 
 def test_nandas_network_has_its_published_size():
     """226,816 parameters (arXiv 2301.05217's code), head bias aside."""
-    spec = TransformerSpec(layers=1, norm="none", activation="relu", biases="mlp", initialisation="nanda", answers_only=True)
+    spec = TransformerSpec(
+        layers=1, norm="none", activation="relu", biases="mlp", initialisation="nanda", answers_only=True
+    )
     table = ModularArithmetic(modulus=113, layout="a b =").table()
     model = spec.init(jax.random.key(0), table)
     assert sum(leaf.size for leaf in jax.tree.leaves(model)) == 226_816
@@ -139,7 +144,7 @@ def test_init_scale_multiplies_every_parameter():
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_the_plain_forward_pass_is_pytorchs(norm: str):
+def test_the_plain_forward_pass_is_pytorchs(norm: Literal["pre", "post"]):
     """Oracle: nn.TransformerEncoderLayer with a causal mask, given our parameters."""
     torch = pytest.importorskip("torch")
     table = ModularArithmetic(modulus=7).table()
@@ -159,8 +164,12 @@ def test_the_plain_forward_pass_is_pytorchs(norm: str):
         attention = block.attention
         layer.load_state_dict(
             {
-                "self_attn.in_proj_weight": torch.cat([tensor(p.weight) for p in (attention.query, attention.key, attention.value)]),
-                "self_attn.in_proj_bias": torch.cat([tensor(p.bias) for p in (attention.query, attention.key, attention.value)]),
+                "self_attn.in_proj_weight": torch.cat(
+                    [tensor(p.weight) for p in (attention.query, attention.key, attention.value)]
+                ),
+                "self_attn.in_proj_bias": torch.cat(
+                    [tensor(p.bias) for p in (attention.query, attention.key, attention.value)]
+                ),
                 "self_attn.out_proj.weight": tensor(attention.out.weight),
                 "self_attn.out_proj.bias": tensor(attention.out.bias),
                 "linear1.weight": tensor(block.mlp.inner.weight),
@@ -178,4 +187,4 @@ def test_the_plain_forward_pass_is_pytorchs(norm: str):
     if model.final_norm is not None:
         x = torch.nn.functional.layer_norm(x, (16,), tensor(model.final_norm.weight), tensor(model.final_norm.bias))
     expected = (x @ tensor(model.head.weight).T).detach().numpy()
-    np.testing.assert_allclose(jax.vmap(plain, (None, 0))(model, tokens), expected, atol=2e-5)
+    np.testing.assert_allclose(jax.vmap(plain, (None, 0))(model, jnp.asarray(tokens)), expected, atol=2e-5)

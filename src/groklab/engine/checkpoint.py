@@ -35,7 +35,9 @@ def from_arrays(arrays: dict[str, np.ndarray], like: Any, source: str) -> Any:
         name = path_name(path)
         found = arrays.get(name)
         if found is None:
-            raise WorkspaceError(f"the checkpoint of {source} has no array '{name}': it belongs to another spec or version")
+            raise WorkspaceError(
+                f"the checkpoint of {source} has no array '{name}': it belongs to another spec or version"
+            )
         if found.shape != leaf.shape or found.dtype != leaf.dtype:
             raise WorkspaceError(
                 f"the checkpoint of {source} holds '{name}' as {found.dtype}{list(found.shape)}, "

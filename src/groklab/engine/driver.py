@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from groklab.engine import checkpoint
-from groklab.engine.ensemble import Ensemble, Plan, Sharing, flops_per_step, prepare_jax
+from groklab.engine.ensemble import MACHINE_DECIDES, Device, Ensemble, Plan, Sharing, flops_per_step, prepare_jax
 from groklab.engine.loop import Curves, Inputs, Program, State
 from groklab.experiment import Experiment
 from groklab.recipe import Recipe
@@ -52,12 +52,13 @@ def train(
     workspace: Workspace,
     listener: Listener,
     stop: threading.Event,
-    sharing: Sharing = Sharing(),
+    sharing: Sharing = MACHINE_DECIDES,
 ) -> bool:
     """Train every unfinished run of the stored experiment `id`. Returns False if `stop` was set before all were done.
 
-    One worker a device; on a CPU every core is a device, because two networks on a core each get further than one network
-    on two. Runs whose arms differ only in traced numbers share one program and may also train side by side on a device.
+    One worker a device; on a CPU every core is a device, because two networks on a core each get further than
+    one network on two. Runs whose arms differ only in traced numbers share one program and may also train
+    side by side on a device.
     """
     prepare_jax()
     listener = _OneAtATime(listener)
@@ -68,7 +69,7 @@ def train(
             _tell_stored(workspace, listener, row)
     queue = _Queue(experiment, [row for row in rows if not row.finished])
 
-    def work(device: jax.Device) -> None:
+    def work(device: Device) -> None:
         try:
             while not stop.is_set() and (program := queue.next_program()) is not None:
                 plan = Plan.choose(device, queue.size_of[program], sharing)
@@ -138,12 +139,15 @@ class _OneAtATime:
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, so that a run can end at the next chunk; a second one acts at once."""
+    """An event that the first Ctrl-C or SIGTERM sets, so that a run can end at the next chunk.
+
+    A second signal acts at once.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def request(number: int, frame: object) -> None:
         stop.set()
@@ -173,9 +177,7 @@ class _Member:
 class _Crew:
     """Trains the runs of one program, as many at a time as the plan has places."""
 
-    def __init__(
-        self, experiment: Experiment, program: Program, plan: Plan, workspace: Workspace, listener: Listener
-    ):
+    def __init__(self, experiment: Experiment, program: Program, plan: Plan, workspace: Workspace, listener: Listener):
         self.experiment, self.program, self.workspace, self.listener = experiment, program, workspace, listener
         self.ensemble = Ensemble(program, plan)
         self.members: list[_Member | None] = [None] * plan.width
@@ -278,7 +280,7 @@ def _status(state: State) -> str:
     return "grokked" if state.t_stable >= 0 else "exhausted"
 
 
-def _time(step: int) -> int | None:
+def _time(step: jax.Array) -> int | None:
     return int(step) if step >= 0 else None
 
 

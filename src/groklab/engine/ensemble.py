@@ -3,7 +3,8 @@
     lowering "map"    one run after the other inside one compiled call: same bits as each run alone
     lowering "vmap"   all runs in every operation: for accelerators; equal to a run alone up to rounding
 
-An ensemble has `width` places on one device. A run that is finished leaves at the end of a chunk and the next one takes its place.
+An ensemble has `width` places on one device. A run that is finished leaves at the end of a chunk
+and the next one takes its place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ import numpy as np
 from groklab.engine.loop import Curves, Inputs, Program, State
 from groklab.engine.randomness import init_key
 
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  # jaxlib has no stubs
 Lowering = Literal["map", "vmap"]
 
 
@@ -35,17 +37,20 @@ class Sharing(NamedTuple):
     workers: int | None = None  # devices, or cores of a CPU, at work
 
 
+MACHINE_DECIDES = Sharing()
+
+
 @dataclass(frozen=True)
 class Plan:
     """How the runs of one program share one device."""
 
-    device: jax.Device
+    device: Device
     lowering: Lowering
     width: int
     intervals: int  # per chunk
 
     @classmethod
-    def choose(cls, device: jax.Device, runs: int, sharing: Sharing = Sharing()) -> Plan:
+    def choose(cls, device: Device, runs: int, sharing: Sharing = MACHINE_DECIDES) -> Plan:
         """What suits the device, unless told otherwise.
 
         A network of the field's size keeps a core busy by itself, so on a CPU runs go one by one: nothing is lost, and
@@ -59,12 +64,13 @@ class Plan:
 def prepare_jax() -> None:
     """Make every core of a CPU a device, and keep compiled programs on disk between starts.
 
-    They are kept in JAX_COMPILATION_CACHE_DIR or the user's cache folder, in a place particular to the processor, because
-    programs compiled for one may not run on another. Where JAX is already at work its devices stay as they are.
+    They are kept in JAX_COMPILATION_CACHE_DIR or the user's cache folder, in a place particular to the processor,
+    because programs compiled for one may not run on another. Where JAX is already at work its devices
+    stay as they are.
     """
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", _cores())
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(base) / "groklab" / f"xla-{_processor()}"
         try:
@@ -104,13 +110,17 @@ class Ensemble:
 
     def fresh(self, inputs: Inputs, init_seed: int) -> State:
         """The state of a run before its first step."""
-        model = _compiled_init(self.program.model, self.program.task)(init_seed)
+        model = self._compiled_init()(init_seed)
         return jax.device_get(jax.jit(self.program.init)(inputs, model))
 
     def empty_state(self, inputs: Inputs) -> State:
         """Shapes and types of a state, without values."""
-        model = jax.eval_shape(_compiled_init(self.program.model, self.program.task), 0)
+        model = jax.eval_shape(self._compiled_init(), 0)
         return jax.eval_shape(self.program.init, inputs, model)
+
+    def _compiled_init(self) -> Callable[[int], Any]:
+        # Pydantic's frozen specs are hashable, which pyright cannot see.
+        return _compiled_init(self.program.model, self.program.task)  # pyright: ignore[reportArgumentType]
 
     def place(self, i: int, inputs: Inputs, state: State) -> None:
         """Put a run into place i."""
@@ -120,8 +130,9 @@ class Ensemble:
     def state(self, i: int) -> State:
         """The present state of the run in place i, on the host."""
         if self._on_device is None:
-            assert self._states[i] is not None
-            return self._states[i]
+            state = self._states[i]
+            assert state is not None
+            return state
         return jax.device_get(jax.tree.map(lambda leaf: leaf[i], self._on_device[1]))
 
     def advance(self) -> tuple[list[State], list[Curves], float]:
@@ -139,11 +150,12 @@ class Ensemble:
 
     def _to_device(self) -> tuple[Inputs, State]:
         if self._on_device is None:
-            taken = next(i for i, state in enumerate(self._states) if state is not None)
-            idle = self._states[taken]._replace(finished=np.array(True))  # type: ignore[union-attr]
+            taken, state = next((i, state) for i, state in enumerate(self._states) if state is not None)
+            idle = state._replace(finished=np.array(True))
             inputs = [self._inputs[taken] if given is None else given for given in self._inputs]
             states = [idle if given is None else given for given in self._states]
-            self._on_device = jax.device_put((_stack(inputs), _stack(states)), self.plan.device)
+            placed: tuple[Inputs, State] = jax.device_put((_stack(inputs), _stack(states)), self.plan.device)
+            self._on_device = placed
         return self._on_device
 
     def _to_host(self) -> None:

@@ -4,8 +4,8 @@
     interval = an evaluation, then `evaluate_every` steps unless that evaluation ended the run
     step     = loss and gradients on a batch, the recipe's transformation, new parameters
 
-A run is a pure function of its spec and seed: the order of examples depends on (batch seed, epoch), everything else on the
-state. So chunk lengths, interruptions and neighbours in a batch of runs do not change it.
+A run is a pure function of its spec and seed: the order of examples depends on (batch seed, epoch), everything else on
+the state. So chunk lengths, interruptions and neighbours in a batch of runs do not change it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class Program:
         """The inputs of one run, on the host."""
         split = self.task.split(seeds.split)
         numbers = {path: np.float32(value) for path, value in traced_numbers(recipe).items()}
-        return Inputs(numbers, np.asarray(batch_key(seeds.batch)), split.train, split.held_out, split.targets)
+        arrays = (np.asarray(batch_key(seeds.batch)), split.train, split.held_out, split.targets)
+        return Inputs._make((numbers, *arrays))  # NumPy's, where the annotations name JAX's
 
     def init(self, inputs: Inputs, model: PyTree) -> State:
         """The state before the first step, from freshly drawn parameters."""
@@ -158,7 +159,9 @@ class Program:
             optimizer=optimizer,
             step=state.step + 1,
             epoch_correct=jnp.where(epoch_ends, 0.0, epoch_correct),
-            epoch_accuracy=jnp.where(epoch_ends, epoch_correct / self._examples_per_epoch(inputs), state.epoch_accuracy),
+            epoch_accuracy=jnp.where(
+                epoch_ends, epoch_correct / self._examples_per_epoch(inputs), state.epoch_accuracy
+            ),
             diverged_at=jnp.where(jnp.isfinite(loss), state.diverged_at, state.step + 1),
             seen=Sums(
                 state.seen.loss + loss * jnp.sum(weights),
@@ -201,12 +204,12 @@ class Program:
     ) -> Callable[[Int[Array, ""]], tuple[Int[Array, " B"], Float[Array, " B"]]]:
         """A function step -> (rows, weights), good for the `evaluate_every` steps from `start` on.
 
-        An epoch visits every training example once, in an order of its own. What is left at its end makes a smaller batch
-        (ragged: padded with weight 0), is skipped until the next epoch (drop), or is joined by the next epoch's first
-        examples (wrap).
+        An epoch visits every training example once, in an order of its own. What is left at its end makes a smaller
+        batch (ragged: padded with weight 0), is skipped until the next epoch (drop), or is joined by the next epoch's
+        first examples (wrap).
         """
         n, B = len(inputs.train), self.batch_size(inputs)
-        if B == n:
+        if n == B:
             return lambda step: (inputs.train, jnp.ones(n))
         slots = n if self.budget.last_batch == "wrap" else self._steps_per_epoch(inputs) * B  # of one epoch
         drawn = self.budget.evaluate_every * B
@@ -264,7 +267,10 @@ class Program:
         return Curves(jnp.array(False), state.step, nothing, nothing, nothing, nothing, measures)
 
     def _metrics(self, inputs: Inputs, state: State) -> tuple[Sums, Sums]:
-        """Sums over all training and all held-out examples, block by block; training blocks only where they are asked for."""
+        """Sums over all training and all held-out examples, block by block.
+
+        Training blocks are visited only where they are asked for.
+        """
         n, m = len(inputs.train), len(inputs.held_out)
         size = -(-max(n, m) // -(-max(n, m) // EVALUATION_ROWS))
         rows, weights = zip(*(_in_blocks(rows, size) for rows in (inputs.train, inputs.held_out)), strict=True)

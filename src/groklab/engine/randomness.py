@@ -1,7 +1,7 @@
 """The three random streams of a run: split, initialisation, batch order.
 
-Each is a pure function of one seed, and no two share a key even where their seeds are equal. The split stream belongs to the
-task (NumPy, on the host); the other two are JAX keys.
+Each is a pure function of one seed, and no two share a key even where their seeds are equal. The split stream belongs
+to the task (NumPy, on the host); the other two are JAX keys.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     EMA   mu_0 = g_0,   mu_t = alpha mu_{t-1} + (1 - alpha) g_t,   filtered g_t + lamb mu_t
     MA    filtered g_t + lamb mean(g_{t-w+1} .. g_t)  once w gradients are seen, g_t before
 
-The filtered gradient goes to any optimiser. Follows the authors' code; the paper's pseudo-code starts mu at the parameters,
-which is a misprint. The window is kept as a ring with a running sum, so a step costs the same for every window; the authors'
-code adds up the whole queue at each step. With Adam the factor 1 + lamb cancels, so what acts is the longer memory.
+The filtered gradient goes to any optimiser. Follows the authors' code; the paper's pseudo-code starts mu at the
+parameters, which is a misprint. The window is kept as a ring with a running sum, so a step costs the same for every
+window; the authors' code adds up the whole queue at each step. With Adam the factor 1 + lamb cancels, so what acts is
+the longer memory.
 
 When not to use it: where training shows no plateau the filter only slows it down (sparse parity with SGD, for one).
 """
@@ -27,7 +28,8 @@ from groklab.spec import Number
 class GrokfastEMA(Method):
     """Add `lamb` times an exponential moving average of the gradient to the gradient.
 
-    Defaults are those of the authors' function; their command line and README use alpha 0.99, lamb 5 or alpha 0.98, lamb 2.
+    Defaults are those of the authors' function; their command line and README use alpha 0.99, lamb 5
+    or alpha 0.98, lamb 2.
     """
 
     kind: Literal["grokfast_ema"] = "grokfast_ema"
@@ -42,7 +44,8 @@ class GrokfastEMA(Method):
 class GrokfastMA(Method):
     """Add `lamb` times the mean of the last `window` gradients to the gradient.
 
-    `filter = "sum"` adds the sum instead of the mean; `warmup = false` acts before the window is full, on what is there.
+    `filter = "sum"` adds the sum instead of the mean; `warmup = false` acts before the window is full,
+    on what is there.
     """
 
     kind: Literal["grokfast_ma"] = "grokfast_ma"
@@ -60,10 +63,10 @@ def _ema(alpha: float, lamb: float) -> optax.GradientTransformation:
     def init(params: Any) -> Any:
         return jnp.array(False), jax.tree.map(jnp.zeros_like, params)
 
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         started, average = state
-        average = jax.tree.map(lambda mu, g: jnp.where(started, alpha * mu + (1 - alpha) * g, g), average, gradients)
-        return jax.tree.map(lambda g, mu: g + lamb * mu, gradients, average), (jnp.array(True), average)
+        average = jax.tree.map(lambda mu, g: jnp.where(started, alpha * mu + (1 - alpha) * g, g), average, updates)
+        return jax.tree.map(lambda g, mu: g + lamb * mu, updates, average), (jnp.array(True), average)
 
     return optax.GradientTransformation(init, update)
 
@@ -73,20 +76,18 @@ def _ma(window: int, lamb: float, filter: str, warmup: bool) -> optax.GradientTr
         ring = jax.tree.map(lambda p: jnp.zeros((window, *p.shape), p.dtype), params)
         return jnp.array(0, jnp.int32), ring, jax.tree.map(jnp.zeros_like, params)
 
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         count, ring, total = state
         slot = count % window
         leaving = jax.tree.map(lambda r: jax.lax.dynamic_index_in_dim(r, slot, keepdims=False), ring)
-        ring = jax.tree.map(lambda r, g: jax.lax.dynamic_update_index_in_dim(r, g, slot, 0), ring, gradients)
-        total = jax.tree.map(lambda s, new, old: s + (new - old), total, gradients, leaving)
+        ring = jax.tree.map(lambda r, g: jax.lax.dynamic_update_index_in_dim(r, g, slot, 0), ring, updates)
+        total = jax.tree.map(lambda s, new, old: s + (new - old), total, updates, leaving)
         # A running sum drifts by rounding; once around the ring it is summed afresh, which costs 1/window per step.
-        total = jax.lax.cond(
-            slot == window - 1, lambda: jax.tree.map(lambda r: r.sum(0), ring), lambda: total
-        )
+        total = jax.lax.cond(slot == window - 1, lambda: jax.tree.map(lambda r: r.sum(0), ring), lambda: total)
         seen = jnp.minimum(count + 1, window)
         share = 1.0 / seen if filter == "mean" else 1.0
         gain = jnp.where((seen == window) | (not warmup), lamb * share, 0.0)
-        filtered = jax.tree.map(lambda g, s: g + gain * s, gradients, total)
+        filtered = jax.tree.map(lambda g, s: g + gain * s, updates, total)
         return filtered, (count + 1, ring, total)
 
     return optax.GradientTransformation(init, update)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import jax.numpy as jnp
 import optax
 from pydantic import Field
 
@@ -75,4 +76,4 @@ class SGD(Optimizer):
 
 
 def _descend(learning_rate: float, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.scale_by_schedule(lambda count: -learning_rate * schedule.factor(count))
+    return optax.scale_by_schedule(lambda count: -learning_rate * schedule.factor(jnp.asarray(count)))

@@ -1,7 +1,7 @@
 """Learning-rate schedules, as factors on the optimiser's learning rate.
 
-Written as array expressions, so that their numbers may be traced. The warm-up is that of the field's code (Power, Nanda,
-Grokfast): factor min(count / warmup_steps, 1), which is 0 at the first update, so that update moves nothing.
+Written as array expressions, so that their numbers may be traced. The warm-up is that of the field's code (Power,
+Nanda, Grokfast): factor min(count / warmup_steps, 1), which is 0 at the first update, so that update moves nothing.
 """
 
 from __future__ import annotations

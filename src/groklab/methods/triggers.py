@@ -1,7 +1,7 @@
 """Triggers: when a method acts.
 
-A trigger reads the online signals of the current step and says whether its method acts at that step. Signals come from the
-training batch alone, so neither held-out labels nor the evaluation cadence can change a run.
+A trigger reads the online signals of the current step and says whether its method acts at that step. Signals come from
+the training batch alone, so neither held-out labels nor the evaluation cadence can change a run.
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ class TrainAccuracy(Trigger):
         return acts, acts
 
 
-def triggered(
-    transform: optax.GradientTransformation, trigger: Trigger
-) -> optax.GradientTransformationExtraArgs:
+def triggered(transform: optax.GradientTransformation, trigger: Trigger) -> optax.GradientTransformationExtraArgs:
     """`transform` while `trigger` is on; gradients pass unchanged, and its state stands still, while it is off.
 
     `optax.transforms.conditionally_transform` counts its own steps; this one is told by the signals.
@@ -92,4 +90,5 @@ def triggered(
 
     if isinstance(trigger, Always):
         return inner
-    return optax.GradientTransformationExtraArgs(init, update)
+    # The constructor's type, inherited by optax from GradientTransformation, does not know of extra arguments.
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]

@@ -9,8 +9,9 @@ Published variants as settings:
     Grokfast 2024       the defaults: norm pre, gelu, biases all, positions learned, initialisation pytorch
     Nanda et al. 2023   layers 1, norm none, relu, biases mlp, layout "a b =", initialisation nanda, answers_only
 
-Initialisations: `pytorch` is nn.Embedding, nn.MultiheadAttention and nn.Linear; `power` is nn.Linear throughout (openai/grok
-has one per head, with the same bounds); `nanda` draws N(0, 1/width), the unembedding N(0, 1/vocabulary), and zero biases.
+Initialisations: `pytorch` is nn.Embedding, nn.MultiheadAttention and nn.Linear; `power` is nn.Linear throughout
+(openai/grok has one per head, with the same bounds); `nanda` draws N(0, 1/width), the unembedding N(0, 1/vocabulary),
+and zero biases.
 """
 
 from __future__ import annotations
@@ -28,10 +29,34 @@ from pydantic import Field, model_validator
 from groklab.experiment import Model, Table
 
 Positive = Annotated[int, Field(gt=0)]
+Index = Int[Array, "..."] | np.ndarray  # a NumPy array is known before compilation
+
+
+@jax.custom_jvp
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x * Phi(x) with Phi the normal distribution function.
+
+    Computed by erf as PyTorch has it (JAX's own, by erfc, costs more).
+    """
+    return x * _normal_distribution(x)
+
+
+@gelu.defjvp
+def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """The derivative Phi(x) + x * phi(x), formed on the way forward, so that the way back is one product."""
+    (x,), (dx,) = primals, tangents
+    cumulative = _normal_distribution(x)
+    density = jnp.exp(-0.5 * x**2) * np.sqrt(0.5 / np.pi).astype(x.dtype)
+    return x * cumulative, (cumulative + x * density) * dx
+
+
+def _normal_distribution(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return 0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
+
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
-    "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * np.float32(0.5**0.5))),  # erf as PyTorch has it; erfc costs more
+    "gelu": gelu,
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "silu": jax.nn.silu,
     "tanh": jnp.tanh,
@@ -177,7 +202,10 @@ def plain(model: Transformer, tokens: Int[Array, " T"]) -> Float[Array, " C"]:
     causal = jnp.tril(jnp.ones((T, T), bool))
     for block in model.blocks:
         h = enter(spec, block.attention_norm, x)
-        q, k, v = (_split_heads(project(h), spec) for project in (block.attention.query, block.attention.key, block.attention.value))
+        q, k, v = (
+            _split_heads(project(h), spec)
+            for project in (block.attention.query, block.attention.key, block.attention.value)
+        )
         scores = jnp.einsum("thd,shd->hts", q, k) / np.sqrt(spec.width // spec.heads)
         weights = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1)
         mixed = jnp.einsum("hts,shd->thd", weights, v).reshape(T, spec.width)
@@ -186,10 +214,10 @@ def plain(model: Transformer, tokens: Int[Array, " T"]) -> Float[Array, " C"]:
     return read_out(model, x[-1])
 
 
-# --- the pieces that the plain and the prefix-sharing forward pass have in common; all act on the last axis -------------
+# --- the pieces that the plain and the prefix-sharing forward pass have in common; all act on the last axis ----------
 
 
-def embed(model: Transformer, tokens: Int[Array, "..."], positions: Int[Array, "..."]) -> Float[Array, "... D"]:
+def embed(model: Transformer, tokens: Index, positions: Index) -> Float[Array, "... D"]:
     """Token embedding plus position embedding."""
     x = rows_of(model.tokens.weight, tokens)
     if model.positions is not None:
@@ -197,14 +225,14 @@ def embed(model: Transformer, tokens: Int[Array, "..."], positions: Int[Array, "
     return x + sinusoids(positions, model.spec.width) if model.spec.positions == "sinusoidal" else x
 
 
-def rows_of(weight: Float[Array, "n D"], index: Int[Array, "..."] | np.ndarray) -> Float[Array, "... D"]:
+def rows_of(weight: Float[Array, "n D"], index: Index) -> Float[Array, "... D"]:
     """weight[index]; where the index is known beforehand and contiguous, as a slice, whose gradient is cheap."""
     if isinstance(index, np.ndarray) and index.size and (np.diff(index.reshape(-1)) == 1).all():
         return weight[int(index.min()) : int(index.max()) + 1].reshape(*index.shape, -1)
     return weight[index]
 
 
-def sinusoids(positions: Int[Array, "..."], width: int) -> Float[Array, "... D"]:
+def sinusoids(positions: Index, width: int) -> Float[Array, "... D"]:
     """sin (even channels) and cos (odd channels) of position / 10000^(channel / width) (Vaswani et al. 2017)."""
     channel = jnp.arange(width)
     angle = positions[..., None] / 10_000 ** ((channel - channel % 2) / width)

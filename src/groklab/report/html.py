@@ -231,10 +231,10 @@ def _definitions(experiment: ExperimentRow) -> str:
 
 def _reproduce(experiment: ExperimentRow) -> str:
     file = shlex.quote(f"{experiment.name}.toml")
-    version = experiment.versions.get("groklab")
-    commands = f"pip install {shlex.quote(f'groklab=={version}' if version else 'groklab')}\ngroklab run {file}"
+    version = experiment.versions.get("groklab", "")
     return (
-        f"<p>Save the specification below as <code>{escape(file)}</code>, then:</p><pre>{escape(commands)}</pre>"
+        f"<p>Save the specification below as <code>{escape(file)}</code>. Then, with groklab {escape(version)}:</p>"
+        f"<pre>{escape(f'groklab run {file}')}</pre>"
         f"<details><summary>Specification</summary><pre>{escape(experiment.spec_toml)}</pre></details>"
     )
 

@@ -298,8 +298,8 @@ class Workspace:
         """Take a run back to its checkpoint, to resume from it: the checkpoint as (step, arrays).
 
         A checkpoint is of the state before its step is evaluated, so curves from that step on are dropped, and so are
-        the message and milestones the run reached only then or later. Without a checkpoint the run goes back to its start and the answer is None. An unreadable checkpoint
-        changes nothing.
+        the message and milestones the run reached only then or later. Without a checkpoint the run goes back to its
+        start and the answer is None. An unreadable checkpoint changes nothing.
         """
         stored = self.checkpoint(run_id)
         last = -1 if stored is None else stored[0]
