@@ -23,12 +23,13 @@ SEQUENCES = pytest.mark.parametrize(
 
 def filtered(method: Method, gradients: np.ndarray) -> np.ndarray:
     transform = optax.with_extra_args_support(method.build())
-    state = transform.init({"w": jnp.zeros(3)})
-    out = []
-    for g in gradients:
-        updates, state = transform.update({"w": jnp.asarray(g)}, state, None, signals=None)
-        out += jax.tree.leaves(updates)
-    return np.array(out)
+
+    def step(state, g):
+        updates, state = transform.update({"w": g}, state, None, signals=None)
+        return state, jax.tree.leaves(updates)[0]
+
+    start = transform.init({"w": jnp.zeros(3)})
+    return np.asarray(jax.lax.scan(step, start, jnp.asarray(gradients, jnp.float32))[1])
 
 
 @SEQUENCES

@@ -72,7 +72,7 @@ def both_ways(spec: TransformerSpec, table: Table, rows: np.ndarray) -> list[tup
 
 
 @given(specs(), tables(), st.integers(0, 99), st.integers(1, 40))
-@settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=8, deadline=None, derandomize=True, phases=[Phase.generate])
 def test_prefix_sharing_is_the_plain_forward_pass(spec: TransformerSpec, table: Table, seed: int, batch: int):
     rows = np.random.default_rng(seed).integers(0, len(table.inputs), batch)
     with jax.enable_x64(True):
@@ -97,8 +97,8 @@ def test_an_answer_does_not_depend_on_the_other_rows_of_the_batch():
     table = ModularArithmetic(modulus=5).table()
     spec = TransformerSpec(width=8, heads=2)
     model, forward = spec.init(jax.random.key(0), table), spec.forward(table)
-    together = forward(model, jnp.arange(25))
-    alone = jnp.concatenate([forward(model, jnp.array([row])) for row in range(25)])
+    together = jax.jit(forward)(model, jnp.arange(25))
+    alone = jax.lax.map(lambda row: forward(model, row[None])[0], jnp.arange(25))
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
