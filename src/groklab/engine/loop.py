@@ -26,7 +26,7 @@ from groklab.experiment import Budget, Definitions, Measure, Model, StreamSeeds,
 from groklab.recipe import Recipe, Signals
 from groklab.spec import structure, traced_numbers, with_numbers
 
-EVALUATION_ROWS = 2048  # rows per forward pass of an evaluation: bounds memory, and stays in cache
+EVALUATION_ROWS = 640  # rows per forward pass of an evaluation: bounds memory, and stays in cache
 
 
 class Sums(NamedTuple):

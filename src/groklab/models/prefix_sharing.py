@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from groklab.models.layers import Linear
 from groklab.models.transformer import (
     Block,
-    Linear,
     Transformer,
     TransformerSpec,
     embed,

@@ -27,71 +27,10 @@ from jaxtyping import Array, Float, Int
 from pydantic import Field, model_validator
 
 from groklab.experiment import Model, Table
+from groklab.models.layers import ACTIVATIONS, Embedding, LayerNorm, Linear
 
 Positive = Annotated[int, Field(gt=0)]
 Index = Int[Array, "..."] | np.ndarray  # a NumPy array is known before compilation
-
-
-@jax.custom_jvp
-def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x * Phi(x) with Phi the normal distribution function.
-
-    Computed by erf as PyTorch has it (JAX's own, by erfc, costs more).
-    """
-    return x * _normal_distribution(x)
-
-
-@gelu.defjvp
-def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """The derivative Phi(x) + x * phi(x), formed on the way forward, so that the way back is one product."""
-    (x,), (dx,) = primals, tangents
-    cumulative = _normal_distribution(x)
-    density = jnp.exp(-0.5 * x**2) * np.sqrt(0.5 / np.pi).astype(x.dtype)
-    return x * cumulative, (cumulative + x * density) * dx
-
-
-def _normal_distribution(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    return 0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": jax.nn.relu,
-    "gelu": gelu,
-    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-    "silu": jax.nn.silu,
-    "tanh": jnp.tanh,
-    "square": jnp.square,
-    "identity": lambda x: x,
-}
-
-
-class Linear(eqx.Module):
-    """x -> x W^T + b over the last axis, any leading axes."""
-
-    weight: Float[Array, "out in"]
-    bias: Float[Array, " out"] | None
-
-    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
-        y = x @ self.weight.T
-        return y if self.bias is None else y + self.bias
-
-
-class LayerNorm(eqx.Module):
-    """Normalise the last axis to mean 0 and variance 1 (+ 1e-5), then scale and shift, as in torch.nn.LayerNorm."""
-
-    weight: Float[Array, " D"]
-    bias: Float[Array, " D"]
-
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        centred = x - jnp.mean(x, axis=-1, keepdims=True)
-        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + 1e-5) * self.weight + self.bias
-
-
-class Embedding(eqx.Module):
-    """A row of `weight` for each token or position."""
-
-    weight: Float[Array, "rows D"]
 
 
 class Attention(eqx.Module):
