@@ -34,7 +34,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(heading, justify="right", overflow="fold")
     for arm in summary["arms"]:
         started, count = arm["started"], arm["count"]
-        runs = f"{count} runs" if started == count else f"{started} of {count} runs"
+        noun = "run" if count == 1 else "runs"
+        runs = f"{count} {noun}" if started == count else f"{started} of {count} {noun}"
         diverged = f", {arm['diverged']} diverged" if arm["diverged"] else ""
         cells = []
         for measure in TIMES:
