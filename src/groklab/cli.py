@@ -46,18 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     from groklab import api
 
-    settings = [*options.set, *([] if options.seeds is None else [f"seeds.count={options.seeds}"])]
     _conclude(
         options,
         lambda console: api.run(
             options.experiment,
-            settings=settings,
-            workspace=options.workspace,
+            settings=options.set,
+            seeds=options.seeds,
             again=options.again,
             console=console,
-            lowering=options.lowering,
-            width=options.width,
-            workers=options.workers,
+            **_where_and_how(options),
         ),
     )
 
@@ -65,17 +62,7 @@ def _run(options: argparse.Namespace) -> None:
 def _resume(options: argparse.Namespace) -> None:
     from groklab import api
 
-    _conclude(
-        options,
-        lambda console: api.resume(
-            options.id,
-            workspace=options.workspace,
-            console=console,
-            lowering=options.lowering,
-            width=options.width,
-            workers=options.workers,
-        ),
-    )
+    _conclude(options, lambda console: api.resume(options.id, console=console, **_where_and_how(options)))
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -133,6 +120,11 @@ def _stored_runs(workspace: str | None) -> list[tuple[str, ...]]:
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
+
+
+def _where_and_how(options: argparse.Namespace) -> dict[str, Any]:
+    """The workspace and the sharing of the machine, which every command that trains takes."""
+    return {name: getattr(options, name) for name in ("workspace", "lowering", "width", "workers")}
 
 
 def _conclude(options: argparse.Namespace, train: Any) -> None:

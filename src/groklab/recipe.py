@@ -104,15 +104,8 @@ class Recipe(Spec):
         return optax.with_extra_args_support(chain)
 
 
-def tree_paths(tree: Any) -> Any:
-    """A tree of the same structure whose leaves are dotted names such as `blocks.0.mlp.inner.weight`."""
-    import jax
-
-    return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path), tree)
-
-
 def path_name(path: tuple[jax.tree_util.KeyEntry, ...]) -> str:
-    """The dotted name of one leaf."""
+    """The dotted name of one leaf, such as `blocks.0.mlp.inner.weight`."""
     import jax
 
     return jax.tree_util.keystr(path, simple=True, separator=".")

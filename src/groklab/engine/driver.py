@@ -20,10 +20,9 @@ import jax
 import numpy as np
 
 from groklab.engine import checkpoint
-from groklab.engine.ensemble import MACHINE_DECIDES, Device, Ensemble, Plan, Sharing, flops_per_step, prepare_jax
+from groklab.engine.ensemble import MACHINE_DECIDES, Device, Ensemble, Plan, Sharing, prepare_jax
 from groklab.engine.loop import Curves, Inputs, Program, State
 from groklab.experiment import Experiment
-from groklab.recipe import Recipe
 from groklab.store.workspace import Progress, RunRow, Workspace
 
 SAVE_SECONDS, CHECKPOINT_SECONDS = 1.0, 5.0
@@ -106,7 +105,7 @@ class _Queue:
         self._taken_by: dict[Program, int] = dict.fromkeys(self._waiting, 0)
 
     def next_program(self) -> Program | None:
-        """The waiting program on which the fewest workers are busy, or None if nothing waits."""
+        """The waiting program that the fewest workers have taken up, or None if nothing waits."""
         with self._lock:
             waiting = [program for program, runs in self._waiting.items() if runs]
             if not waiting:
@@ -167,7 +166,6 @@ class _Member:
     """A run in a place of the ensemble, with what is not yet saved of it."""
 
     row: RunRow
-    recipe: Recipe
     inputs: Inputs
     seconds: float
     blocks: list[dict[str, np.ndarray]] = field(default_factory=list)
@@ -205,16 +203,15 @@ class _Crew:
 
     def _join(self, i: int, row: RunRow) -> None:
         """Start a run, or continue it from its checkpoint."""
-        recipe = self.experiment.arms[row.arm]
         seeds = self.experiment.seeds.streams(row.seed)
-        inputs = self.program.inputs(recipe, seeds)
+        inputs = self.program.inputs(self.experiment.arms[row.arm], seeds)
         found = self.workspace.rewind(row.id)
         if found is None:
             state = self.ensemble.fresh(inputs, seeds.init)
         else:
             state = checkpoint.from_arrays(found[1], self.ensemble.empty_state(inputs), f"run {row.id}")
         self.ensemble.place(i, inputs, state)
-        self.members[i] = _Member(row, recipe, inputs, seconds=row.seconds if found else 0.0)
+        self.members[i] = _Member(row, inputs, seconds=row.seconds if found else 0.0)
 
     def _advance(self, active: list[int]) -> list[State]:
         states, curves, seconds = self.ensemble.advance()
@@ -242,10 +239,9 @@ class _Crew:
         for i in active:
             member, state = self.members[i], states[i]
             assert member is not None
-            whole = self.ensemble.state(i)
             arrays = None
             if i in checkpoints:
-                arrays = checkpoint.to_arrays(whole)
+                arrays = checkpoint.to_arrays(self.ensemble.state(i))
                 if state.finished:
                     arrays = checkpoint.parameters_only(arrays)
             diverged_at = _time(state.diverged_at)
@@ -259,7 +255,7 @@ class _Crew:
                     t_stable=_time(state.t_stable),
                     diverged_at=diverged_at,
                     seconds=member.seconds,
-                    flops=int(state.step) * flops_per_step(self.program, member.inputs, whole),
+                    flops=int(state.step) * self.ensemble.flops_per_step(member.inputs),
                     curves=_joined(member.blocks),
                     checkpoint=arrays,
                     message="" if diverged_at is None else f"the training loss was not finite at step {diverged_at}",

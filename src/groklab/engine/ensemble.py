@@ -148,6 +148,16 @@ class Ensemble:
         places = range(self.plan.width)
         return [_at(small, i) for i in places], [_at(curves, i) for i in places], seconds
 
+    def flops_per_step(self, inputs: Inputs) -> float:
+        """Floating-point operations of one training step as XLA counts them, method and optimiser included."""
+        if self.program not in _flops:
+            batch = self.program.batch_size(inputs)
+            rows, weights = jax.ShapeDtypeStruct((batch,), jnp.int32), jax.ShapeDtypeStruct((batch,), jnp.float32)
+            step = jax.jit(self.program.step).lower(inputs, self.empty_state(inputs), rows, weights)
+            cost = step.cost_analysis()
+            _flops[self.program] = float(cost["flops"]) if cost else float("nan")
+        return _flops[self.program]
+
     def _to_device(self) -> tuple[Inputs, State]:
         if self._on_device is None:
             taken, state = next((i, state) for i, state in enumerate(self._states) if state is not None)
@@ -166,18 +176,6 @@ class Ensemble:
 
 
 _flops: dict[Program, float] = {}
-
-
-def flops_per_step(program: Program, inputs: Inputs, state: State) -> float:
-    """Floating-point operations of one training step as XLA counts them, method and optimiser included."""
-    if program not in _flops:
-        batch = program.batch_size(inputs)
-        rows, weights = jax.ShapeDtypeStruct((batch,), jnp.int32), jax.ShapeDtypeStruct((batch,), jnp.float32)
-        cost = jax.jit(program.step).lower(inputs, state, rows, weights).cost_analysis()
-        _flops[program] = float(cost["flops"]) if cost else float("nan")
-    return _flops[program]
-
-
 _chunks: dict[tuple[Program, Plan], jax.stages.Compiled] = {}
 
 

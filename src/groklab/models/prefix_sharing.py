@@ -10,8 +10,7 @@ distinct prefixes at small t (97 at the first position of `[a, op, b, =]`, and s
 3. in the last layer only the answer position asks, so queries, attention output, MLP and head run there alone.
 
 Values and gradients are those of `transformer.plain`; only the order of floating-point sums differs. What is brought
-from prefixes to rows is brought once, keys and values together: on a CPU the scatter in a gather's
-gradient is what costs.
+from prefixes to rows is brought once, keys and values together.
 """
 
 from __future__ import annotations
