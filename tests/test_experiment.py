@@ -79,7 +79,7 @@ def test_to_toml_shows_every_default():
         "train_metrics": "running",
         "stop": "stable",
     }
-    assert shown["definitions"] == {"memorised": 0.99, "grokked": 0.95, "stable_evaluations": 5}
+    assert shown["definitions"] == {"memorised": 0.99, "grokked": 0.95, "stable_evaluations": 5, "collapsed": 0.5}
     assert shown["seeds"] == {"count": 3, "first": 0}
     assert shown["measures"] == [{"kind": "weight_norm"}]
     assert shown["arms"]["filtered"]["methods"] == [
@@ -117,7 +117,7 @@ def others(value: Any) -> list[Any]:
     if not isinstance(value, str):
         return [1, 0.5]
     strings = "another a*b independent together wrap evaluated never post relu mlp sinusoidal power plain all epoch sum"
-    return ["a b =", 512, *strings.split()]
+    return ["a b =", "float64", 512, *strings.split()]
 
 
 def replaced(data: Any, path: tuple[str | int, ...], value: Any) -> Any:

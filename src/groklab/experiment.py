@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Precision = Literal["float32", "float64"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ class Model(Family):
         raise NotImplementedError
 
     def forward(self, table: Table) -> Callable[[PyTree, Int[Array, " B"]], Float[Array, "B C"]]:
-        """A function (parameters, rows of the table) -> logits; it may share work between rows."""
+        """A function (parameters, rows of the table) -> logits; it may share work between rows.
+
+        It outlives the compilation that first asks for it, so it must not hold JAX arrays.
+        """
         raise NotImplementedError
 
 
@@ -115,11 +119,16 @@ class Budget(Spec):
 
 
 class Definitions(Spec):
-    """The thresholds behind t_memorised, t_grokked and t_stable."""
+    """The thresholds behind t_memorised, t_grokked, t_stable and t_collapsed.
+
+    `collapsed` is the share of training examples in softmax collapse (Prieto et al. 2025, arXiv 2501.04697): with a
+    loss that has been rounded to 0, so that they teach nothing more.
+    """
 
     memorised: Share = 0.99
     grokked: Share = 0.95
     stable_evaluations: Positive = 5
+    collapsed: Share = 0.5
 
 
 class StreamSeeds(NamedTuple):
@@ -154,7 +163,10 @@ class Seeds(Spec):
 
 
 class Experiment(Spec):
-    """Arms that share task, model, seeds and budget; the first arm is the baseline of every comparison."""
+    """Arms that share task, model, seeds and budget; the first arm is the baseline of every comparison.
+
+    `precision` is that of parameters, gradients and losses. Initial parameters, split and batches do not depend on it.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")] = "experiment"
     description: str = ""
@@ -163,6 +175,7 @@ class Experiment(Spec):
     budget: Budget = Budget()
     definitions: Definitions = Definitions()
     seeds: Seeds = Seeds()
+    precision: Precision = "float32"
     measures: tuple[Measure, ...] = Field(default=({"kind": "weight_norm"},))  # type: ignore[assignment]
     arms: dict[str, Recipe]
 

@@ -70,6 +70,12 @@ class Loss(Family):
         """The loss of each example."""
         raise NotImplementedError
 
+    def collapsed(self, losses: Float[Array, " B"]) -> Bool[Array, " B"]:
+        """Which examples are in softmax collapse, given their losses; none where there is no softmax."""
+        import jax.numpy as jnp
+
+        return jnp.zeros(losses.shape, bool)
+
 
 class Method(Family):
     """One published way to change training, as an Optax transformation placed before or after the optimiser."""

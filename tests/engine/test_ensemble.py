@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from groklab.engine import checkpoint, driver
-from groklab.engine.ensemble import Ensemble, Plan, Sharing
+from groklab.engine.ensemble import Ensemble, Plan, Sharing, empty_run
 from groklab.engine.loop import Program
-from groklab.errors import WorkspaceError
+from groklab.errors import GroklabError, WorkspaceError
 from groklab.experiment import Experiment
 from groklab.store.workspace import Workspace
 
@@ -68,7 +68,8 @@ def test_a_run_that_diverges_leaves_its_neighbours_alone(small: Experiment, tmp_
         assert row.status == "diverged"
         assert "not finite at step" in row.message
         assert np.isfinite(curves["train_loss"]).all()
-        jax.tree.map(np.testing.assert_array_equal, calm["adamw", seed][1], shaken["adamw", seed][1])
+        for name, column in calm["adamw", seed][1].items():  # up to rounding: the two ensembles shrink at other times
+            np.testing.assert_allclose(shaken["adamw", seed][1][name][:6], column[:6], rtol=1e-3, atol=1e-3)
 
 
 def test_arms_that_differ_in_numbers_share_one_program(small: Experiment):
@@ -99,10 +100,88 @@ def test_a_checkpoint_of_another_network_is_refused(small: Experiment):
         inputs = program.inputs(experiment.arms["adamw"], experiment.seeds.streams(0))
         return Ensemble(program, Plan.choose(jax.devices()[0], runs=1)), inputs
 
-    mine, inputs = ensemble(small)
     other, other_inputs = ensemble(small.with_settings(["model.width=8"]))
     arrays = checkpoint.to_arrays(other.fresh(other_inputs, 0))
+    expected = empty_run(ensemble(small)[0].program)[1]
     with pytest.raises(WorkspaceError, match=r"model\.tokens\.weight.*\[13, 8\].*\[13, 32\]"):
-        checkpoint.from_arrays(arrays, mine.empty_state(inputs), "run x")
+        checkpoint.from_arrays(arrays, expected, "run x")
     with pytest.raises(WorkspaceError, match="has no array"):
-        checkpoint.from_arrays({}, mine.empty_state(inputs), "run x")
+        checkpoint.from_arrays({}, expected, "run x")
+
+
+def test_arms_that_differ_in_numbers_compile_once(small: Experiment, tmp_path: Path):
+    """Four runs of two arms, one worker: the program of a chunk goes to the compiler once."""
+    compiled = []
+
+    def listen(event: str, duration_secs: float, **facts: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(facts["fun_name"])
+
+    two_arms = small.model_copy(update={"arms": {name: small.arms[name] for name in ("adamw", "weak")}})
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        trained(two_arms.with_settings(["budget.steps=35"]), tmp_path / "w", workers=1)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert compiled.count("jit(all_runs)") == 1
+
+
+@pytest.mark.parametrize("lowering", ["map", "vmap"])
+def test_nothing_goes_through_the_host_inside_a_chunk(small: Experiment, lowering):
+    """JAX's transfer guard refuses every implicit transfer; a chunk evaluates and trains under it."""
+    program = Program.of(small, small.arms["filtered"])
+    ensemble = Ensemble(program, Plan(jax.devices()[0], lowering, 2))
+    for i in (0, 1):
+        inputs = program.inputs(small.arms["filtered"], small.seeds.streams(i))
+        ensemble.place(i, inputs, ensemble.fresh(inputs, i))
+    inputs, states = ensemble._to_device()
+    intervals = jax.device_put(np.int32(20), jax.devices()[0])
+    with jax.transfer_guard("disallow"):
+        states, curves = ensemble._chunk(inputs, states, intervals)
+        jax.block_until_ready(states)
+    assert curves.valid.sum(axis=1).tolist() == [20, 20]
+
+
+def test_an_ensemble_is_as_wide_as_memory_allows(small: Experiment):
+    program = Program.of(small, small.arms["adamw"])
+    wanted = Plan(jax.devices()[0], "vmap", 6)
+    needed = wanted.bytes_needed(program)
+    assert needed > 6 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(empty_run(program)[1]))
+    assert wanted.fitted(program, free_bytes=2 * needed) == wanted
+    fewer = wanted.fitted(program, free_bytes=0.7 * needed)
+    assert 1 <= fewer.width < 6
+    assert fewer.bytes_needed(program) < 0.7 * needed
+    with pytest.raises(GroklabError, match="one run of this network needs"):
+        wanted.fitted(program, free_bytes=1000)
+
+
+def test_a_batch_that_runs_out_of_memory_is_split(small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No estimate is perfect: with more than two places this device refuses, after a chunk or two."""
+    widths, advance = [], Ensemble.advance
+
+    def refusing(self: Ensemble):
+        widths.append(self.plan.width)
+        if self.plan.width > 2 and len(widths) > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory while trying to allocate")
+        return advance(self)
+
+    monkeypatch.setattr(Ensemble, "advance", refusing)
+    found = trained(small, tmp_path / "w", "map", 4, workers=1)
+    assert len(found) == 6
+    assert {row.status for row, _, _ in found.values()} <= {"grokked", "exhausted"}
+    assert widths[0] == 4
+    assert 2 in widths
+    monkeypatch.setattr(Ensemble, "advance", advance)
+    alone = trained(small, tmp_path / "alone", "map", 1, workers=1)
+    for key in alone:
+        jax.tree.map(np.testing.assert_array_equal, found[key][1:], alone[key][1:])
+
+
+def test_runs_that_are_finished_leave_an_accelerators_batch(small: Experiment, tmp_path: Path, monkeypatch):
+    """With vmap an empty place costs as much as a taken one, so the rest closes ranks once half of them are empty."""
+    widths, advance = [], Ensemble.advance
+    monkeypatch.setattr("groklab.engine.ensemble.CHUNK_SECONDS", 0.01)
+    monkeypatch.setattr(Ensemble, "advance", lambda self: (widths.append(self.plan.width), advance(self))[1])
+    trained(small.with_settings(["seeds.count=4", "definitions.grokked=0.3"]), tmp_path / "w", "vmap", 8, workers=1)
+    assert widths[0] == 8
+    assert min(widths) < 4

@@ -40,9 +40,10 @@ methods = [{ kind = "grokfast_ma", window = 20 }, "delayed_compression"]
 
 def command(spec: Path, workspace: Path, *more: str) -> list[str]:
     arguments = ["run", str(spec), "--no-report", "--workspace", str(workspace), *more]
-    # Save at every chunk, so that there is something to interrupt between.
+    # Save after every chunk, and make chunks short, so that there is something to interrupt between.
     code = (
-        "import sys; from groklab.engine import driver; driver.SAVE_SECONDS = 0; driver.CHECKPOINT_SECONDS = 0.2;"
+        "import sys; from groklab.engine import driver, ensemble; ensemble.CHUNK_SECONDS = 0.05;"
+        "driver.SAVE_SECONDS = 0; driver.CHECKPOINT_SECONDS = 0.2;"
         f"from groklab.cli import main; sys.exit(main({arguments!r}))"
     )
     return [sys.executable, "-c", code]

@@ -36,6 +36,7 @@ def run() -> Callable[..., RunRow]:
             "t_memorised": 100,
             "t_grokked": 1000,
             "t_stable": 1000,
+            "t_collapsed": None,
             "diverged_at": None,
             "seconds": 12.5,
             "flops": 3.0e12,

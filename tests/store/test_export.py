@@ -23,7 +23,8 @@ RANK = np.array([1 / 3, 2.0, -0.0])
 def progress(arm: str, **extra) -> Progress:
     return Progress(
         run=f"{ID}/{arm}/0", status="running", steps=20,
-        t_memorised=10, t_grokked=None, t_stable=None, diverged_at=None,
+        t_memorised=10, t_grokked=None, t_stable=None, t_collapsed=None,
+        diverged_at=None,
         seconds=0.1, flops=1e12, curves={"loss": LOSS, "step": STEPS} | extra, checkpoint=None,
     )  # fmt: skip
 

@@ -4,11 +4,13 @@ import os
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +37,8 @@ def progress(
     at = np.array(evaluated, np.int32)
     arrays = {"w": np.full((3, 2), steps, np.float32), "key": np.array([steps, 7], np.uint32)}
     return Progress(
-        run=run, status=status, steps=steps, t_memorised=None, t_grokked=None, t_stable=None, diverged_at=None,
+        run=run, status=status, steps=steps, t_memorised=None, t_grokked=None, t_stable=None, t_collapsed=None,
+        diverged_at=None,
         seconds=steps / 10, flops=steps * 1e9, curves={"step": at, "loss": at.astype(np.float32) / 3},
         checkpoint=arrays if checkpoint is True else checkpoint or None,
     )  # fmt: skip
@@ -336,9 +339,29 @@ def test_a_bad_database_is_refused_and_untouched(tmp_path, harm, match):
 def test_schema_constants_stand_in_the_header(workspace):
     header = (workspace.path / "groklab.sqlite").read_bytes()[:100]
     assert header[68:72] == b"GROK"
-    assert int.from_bytes(header[60:64], "big") == 1
+    assert int.from_bytes(header[60:64], "big") == 2
     assert workspace._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert workspace._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_a_workspace_of_the_first_layout_is_read_and_brought_up_to_date(tmp_path):
+    """Version 1 had no column t_collapsed. A reader changes nothing, a writer adds it, and no value is lost."""
+    with Workspace.open(tmp_path, create=True) as workspace:
+        add(workspace)
+        workspace.save([replace(progress(50, status="grokked"), t_grokked=40)])
+    database = tmp_path / "groklab.sqlite"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript("ALTER TABLE runs DROP COLUMN t_collapsed; PRAGMA user_version = 1")
+    before = database.read_bytes()
+    for writable in (False, True):
+        with Workspace.open(tmp_path, writable=writable) as workspace:
+            row = next(row for row in workspace.runs(E) if row.status == "grokked")
+            assert (row.steps, row.t_grokked, row.t_collapsed) == (50, 40, None)
+        if not writable:
+            assert database.read_bytes() == before
+    with Workspace.open(tmp_path) as workspace:
+        workspace.save([replace(progress(60, status="grokked"), t_collapsed=55)])
+        assert next(row for row in workspace.runs(E) if row.status == "grokked").t_collapsed == 55
 
 
 def test_a_workspace_opens_again_with_all_it_held(tmp_path):

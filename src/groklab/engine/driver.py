@@ -13,15 +13,24 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
 
 from groklab.engine import checkpoint
-from groklab.engine.ensemble import MACHINE_DECIDES, Device, Ensemble, Plan, Sharing, prepare_jax
-from groklab.engine.loop import Curves, Inputs, Program, State
+from groklab.engine.ensemble import (
+    MACHINE_DECIDES,
+    Device,
+    Ensemble,
+    Plan,
+    Sharing,
+    empty_run,
+    flops_per_step,
+    prepare_jax,
+)
+from groklab.engine.loop import Curves, Program, State
 from groklab.experiment import Experiment
 from groklab.store.workspace import Progress, RunRow, Workspace
 
@@ -71,8 +80,11 @@ def train(
     def work(device: Device) -> None:
         try:
             while not stop.is_set() and (program := queue.next_program()) is not None:
-                plan = Plan.choose(device, queue.size_of[program], sharing)
-                _Crew(experiment, program, plan, workspace, listener).train(queue, stop)
+                plan = Plan.choose(device, queue.size_of[program], sharing).fitted(program)
+                while (crew := _Crew(experiment, program, plan, workspace, listener)).train(queue, stop) == "too many":
+                    runs = {row.id: row for row in workspace.runs(id)}  # as they were last saved
+                    queue.put_back(program, [runs[member.row.id] for member in crew.members if member is not None])
+                    plan = replace(plan, width=plan.width // 2)
         except BaseException:
             stop.set()  # the other workers save what they have and end
             raise
@@ -120,6 +132,11 @@ class _Queue:
             runs = self._waiting[program]
             return runs.popleft() if runs else None
 
+    def put_back(self, program: Program, rows: Sequence[RunRow]) -> None:
+        """Let runs that were taken wait again, first in line."""
+        with self._lock:
+            self._waiting[program].extendleft(reversed(rows))
+
 
 class _OneAtATime:
     """A listener that several workers may speak to."""
@@ -166,7 +183,6 @@ class _Member:
     """A run in a place of the ensemble, with what is not yet saved of it."""
 
     row: RunRow
-    inputs: Inputs
     seconds: float
     blocks: list[dict[str, np.ndarray]] = field(default_factory=list)
     status: str = "running"
@@ -180,9 +196,23 @@ class _Crew:
         self.ensemble = Ensemble(program, plan)
         self.members: list[_Member | None] = [None] * plan.width
         self.saved_at = self.checkpointed_at = time.monotonic()
+        self.checkpoint_seconds = 0.0  # that the last one of all runs took
 
-    def train(self, queue: _Queue, stop: threading.Event) -> None:
-        """Take runs of this program from the queue until none is left, or until told to stop."""
+    def train(self, queue: _Queue, stop: threading.Event) -> Literal["done", "too many"]:
+        """Take runs of this program from the queue until none is left, or until told to stop.
+
+        Returns "too many" if the device ran out of memory with more than one run at a time. What the members did
+        since they were last saved is lost then, and nothing else.
+        """
+        try:
+            self._train(queue, stop)
+        except jax.errors.JaxRuntimeError as error:
+            if self.ensemble.plan.width == 1 or "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return "too many"
+        return "done"
+
+    def _train(self, queue: _Queue, stop: threading.Event) -> None:
         while True:
             for i, member in enumerate(self.members):
                 if member is None and not stop.is_set() and (row := queue.take(self.program)) is not None:
@@ -190,16 +220,29 @@ class _Crew:
             active = [i for i, member in enumerate(self.members) if member is not None]
             if not active:
                 return
+            if self.ensemble.plan.lowering == "vmap" and 2 * len(active) <= len(self.members):
+                self._close_ranks(active)
+                active = list(range(len(active)))
             states = self._advance(active)
             ended = [i for i in active if states[i].finished]
             now = time.monotonic()
-            checkpoint_all = stop.is_set() or now - self.checkpointed_at > CHECKPOINT_SECONDS
+            # However large the ensemble, checkpoints take no more than a tenth of the time.
+            due = max(CHECKPOINT_SECONDS, 10 * self.checkpoint_seconds)
+            checkpoint_all = stop.is_set() or now - self.checkpointed_at > due
             if checkpoint_all or ended or now - self.saved_at > SAVE_SECONDS:
-                self._save(states, active, checkpoints=set(active if checkpoint_all else ended))
+                self._save(states, active, checkpoints=active if checkpoint_all else ended)
             if stop.is_set():
                 return
             for i in ended:
                 self.members[i] = None
+
+    def _close_ranks(self, active: list[int]) -> None:
+        """Go on in an ensemble with no more places than runs are left, since empty ones cost as much as taken ones."""
+        plan = replace(self.ensemble.plan, width=len(active))
+        runs = self.ensemble.runs(active)
+        self.ensemble, self.members = Ensemble(self.program, plan), [self.members[i] for i in active]
+        for i, run in enumerate(runs):
+            self.ensemble.place(i, *run)
 
     def _join(self, i: int, row: RunRow) -> None:
         """Start a run, or continue it from its checkpoint."""
@@ -209,9 +252,9 @@ class _Crew:
         if found is None:
             state = self.ensemble.fresh(inputs, seeds.init)
         else:
-            state = checkpoint.from_arrays(found[1], self.ensemble.empty_state(inputs), f"run {row.id}")
+            state = checkpoint.from_arrays(found[1], empty_run(self.program)[1], f"run {row.id}")
         self.ensemble.place(i, inputs, state)
-        self.members[i] = _Member(row, inputs, seconds=row.seconds if found else 0.0)
+        self.members[i] = _Member(row, seconds=row.seconds if found else 0.0)
 
     def _advance(self, active: list[int]) -> list[State]:
         states, curves, seconds = self.ensemble.advance()
@@ -234,14 +277,17 @@ class _Crew:
                 )
         return states
 
-    def _save(self, states: list[State], active: list[int], checkpoints: set[int]) -> None:
+    def _save(self, states: list[State], active: list[int], checkpoints: list[int]) -> None:
+        """Hand the progress of all active runs to the workspace, whole states for those in `checkpoints` too."""
+        began = time.monotonic()
+        whole = dict(zip(checkpoints, self.ensemble.runs(checkpoints) if checkpoints else [], strict=True))
         progress = []
         for i in active:
             member, state = self.members[i], states[i]
             assert member is not None
             arrays = None
-            if i in checkpoints:
-                arrays = checkpoint.to_arrays(self.ensemble.state(i))
+            if i in whole:
+                arrays = checkpoint.to_arrays(whole[i][1])
                 if state.finished:
                     arrays = checkpoint.parameters_only(arrays)
             diverged_at = _time(state.diverged_at)
@@ -253,9 +299,10 @@ class _Crew:
                     t_memorised=_time(state.t_memorised),
                     t_grokked=_time(state.t_grokked),
                     t_stable=_time(state.t_stable),
+                    t_collapsed=_time(state.t_collapsed),
                     diverged_at=diverged_at,
                     seconds=member.seconds,
-                    flops=int(state.step) * self.ensemble.flops_per_step(member.inputs),
+                    flops=int(state.step) * flops_per_step(self.program),
                     curves=_joined(member.blocks),
                     checkpoint=arrays,
                     message="" if diverged_at is None else f"the training loss was not finite at step {diverged_at}",
@@ -264,8 +311,8 @@ class _Crew:
             member.blocks = []
         self.workspace.save(progress)
         self.saved_at = time.monotonic()
-        if checkpoints.issuperset(active):
-            self.checkpointed_at = self.saved_at
+        if len(checkpoints) == len(active):
+            self.checkpointed_at, self.checkpoint_seconds = self.saved_at, self.saved_at - began
 
 
 def _status(state: State) -> str:

@@ -12,21 +12,27 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from groklab.engine.loop import Curves, Inputs, Program, State
+from groklab.engine.loop import MOST_INTERVALS, Curves, Inputs, Program, State
 from groklab.engine.randomness import init_key
+from groklab.errors import GroklabError
+from groklab.experiment import StreamSeeds
 
 Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]  # jaxlib has no stubs
 Lowering = Literal["map", "vmap"]
+
+CHUNK_SECONDS = 0.5  # between two looks of the host: how long Ctrl-C may take, and a finished run may hold its place
+MEMORY_SHARE = 0.8  # of what a device has free that an ensemble may claim
 
 
 class Sharing(NamedTuple):
@@ -47,7 +53,6 @@ class Plan:
     device: Device
     lowering: Lowering
     width: int
-    intervals: int  # per chunk
 
     @classmethod
     def choose(cls, device: Device, runs: int, sharing: Sharing = MACHINE_DECIDES) -> Plan:
@@ -58,7 +63,29 @@ class Plan:
         """
         accelerated = device.platform != "cpu"
         lowering = sharing.lowering or ("vmap" if accelerated else "map")
-        return cls(device, lowering, min(runs, sharing.width or (runs if accelerated else 1)), intervals=10)
+        return cls(device, lowering, min(runs, sharing.width or (runs if accelerated else 1)))
+
+    def fitted(self, program: Program, free_bytes: float | None = None) -> Plan:
+        """This plan with as many places as the memory of its device holds; compiles the program.
+
+        Raises GroklabError if not even one run fits.
+        """
+        free = MEMORY_SHARE * (_free_bytes(self.device) if free_bytes is None else free_bytes)
+        plan = self
+        while (needed := plan.bytes_needed(program)) > free:
+            if plan.width == 1:
+                gigabytes = f"{needed / 1e9:.3g} GB of memory, but {self.device} offers {free / 1e9:.3g} GB"
+                raise GroklabError(f"one run of this network needs {gigabytes}: a smaller batch or network would do")
+            plan = replace(plan, width=max(1, min(plan.width - 1, int(plan.width * free / needed))))
+        return plan
+
+    def bytes_needed(self, program: Program) -> int:
+        """What the compiled program holds at most: states, curves and what it computes with."""
+        memory = _compiled_chunk(program, self).memory_analysis()
+        if memory is None:
+            return 0
+        held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+        return held + memory.temp_size_in_bytes
 
 
 def prepare_jax() -> None:
@@ -87,6 +114,19 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _free_bytes(device: Device) -> float:
+    """Memory that is free on the device; on a CPU, its share of what the system has."""
+    statistics = device.memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float("inf")
+    return 1024 * int(kilobytes) / len(jax.local_devices())
+
+
 def _processor() -> str:
     import hashlib
     import platform
@@ -100,108 +140,136 @@ def _processor() -> str:
 
 
 class Ensemble:
-    """The places of a batch of runs, and the compiled program that advances them."""
+    """The places of a batch of runs, and the compiled program that advances them.
+
+    Whatever is done with an ensemble happens in its program's precision, and compiling counts in no time it reports.
+    """
 
     def __init__(self, program: Program, plan: Plan):
         self.program, self.plan = program, plan
-        self._inputs: list[Inputs | None] = [None] * plan.width
-        self._states: list[State | None] = [None] * plan.width  # on the host, only while places change
-        self._on_device: tuple[Inputs, State] | None = None
+        self._chunk = _compiled_chunk(program, plan)
+        self._intervals = 1  # of the next chunk
+        self._waiting: dict[int, tuple[Inputs, State]] = {}  # runs on the host, before the first chunk
+        self._on_device: tuple[Inputs, State] | None = None  # [width, ...] each
 
     def fresh(self, inputs: Inputs, init_seed: int) -> State:
         """The state of a run before its first step."""
-        model = self._compiled_init()(init_seed)
-        return jax.device_get(jax.jit(self.program.init)(inputs, model))
-
-    def empty_state(self, inputs: Inputs) -> State:
-        """Shapes and types of a state, without values."""
-        model = jax.eval_shape(self._compiled_init(), 0)
-        return jax.eval_shape(self.program.init, inputs, model)
-
-    def _compiled_init(self) -> Callable[[int], Any]:
-        # Pydantic's frozen specs are hashable, which pyright cannot see.
-        return _compiled_init(self.program.model, self.program.task)  # pyright: ignore[reportArgumentType]
+        model = _drawn(self.program, init_seed)
+        with _precision_of(self.program):
+            return jax.device_get(_compiled_start(self.program)(inputs, model))
 
     def place(self, i: int, inputs: Inputs, state: State) -> None:
         """Put a run into place i."""
-        self._to_host()
-        self._inputs[i], self._states[i] = inputs, state
+        if self._on_device is None or self.plan.width == 1:
+            self._on_device = None
+            self._waiting[i] = (inputs, state)
+        else:
+            with _precision_of(self.program):
+                self._on_device = _with_run(self._on_device, (inputs, state), i)
 
-    def state(self, i: int) -> State:
-        """The present state of the run in place i, on the host."""
+    def runs(self, places: Sequence[int]) -> list[tuple[Inputs, State]]:
+        """The inputs and present states of the runs in these places, on the host."""
         if self._on_device is None:
-            state = self._states[i]
-            assert state is not None
-            return state
-        return jax.device_get(jax.tree.map(lambda leaf: leaf[i], self._on_device[1]))
+            return [self._waiting[i] for i in places]
+        with _precision_of(self.program):
+            if len(places) == 1:
+                return [jax.device_get(_at(self._on_device, places[0]))]
+            everyone = jax.device_get(self._on_device)
+        return [_at(everyone, i) for i in places]
 
     def advance(self) -> tuple[list[State], list[Curves], float]:
-        """Run one chunk. Returns per place the small part of its state and its curves [E], and the seconds it took."""
-        inputs, states = self._to_device()
-        chunk = _compiled_chunk(self.program, self.plan, inputs, states)
-        started = time.perf_counter()
-        states, curves = jax.block_until_ready(chunk(inputs, states))
-        seconds = time.perf_counter() - started
-        self._on_device = (inputs, states)
-        small = jax.device_get(states._replace(model=None, optimizer=None))
-        curves = jax.device_get(curves)
+        """Run one chunk, of about CHUNK_SECONDS.
+
+        Returns per place the small part of its state and its curves [MOST_INTERVALS], and the seconds it took.
+        """
+        with _precision_of(self.program):
+            inputs, states = self._to_device()
+            started = time.perf_counter()
+            states, curves = jax.block_until_ready(self._chunk(inputs, states, np.int32(self._intervals)))
+            seconds = time.perf_counter() - started
+            self._on_device = (inputs, states)
+            small, curves = jax.device_get((states._replace(model=None, optimizer=None), curves))
+        done = max(1, int(curves.valid.sum(axis=-1).max()))
+        self._intervals = int(np.clip(CHUNK_SECONDS * done / seconds, 1, MOST_INTERVALS))
         places = range(self.plan.width)
         return [_at(small, i) for i in places], [_at(curves, i) for i in places], seconds
 
-    def flops_per_step(self, inputs: Inputs) -> float:
-        """Floating-point operations of one training step as XLA counts them, method and optimiser included."""
-        if self.program not in _flops:
-            batch = self.program.batch_size(inputs)
-            rows, weights = jax.ShapeDtypeStruct((batch,), jnp.int32), jax.ShapeDtypeStruct((batch,), jnp.float32)
-            step = jax.jit(self.program.step).lower(inputs, self.empty_state(inputs), rows, weights)
-            cost = step.cost_analysis()
-            _flops[self.program] = float(cost["flops"]) if cost else float("nan")
-        return _flops[self.program]
-
     def _to_device(self) -> tuple[Inputs, State]:
         if self._on_device is None:
-            taken, state = next((i, state) for i, state in enumerate(self._states) if state is not None)
-            idle = state._replace(finished=np.array(True))
-            inputs = [self._inputs[taken] if given is None else given for given in self._inputs]
-            states = [idle if given is None else given for given in self._states]
-            placed: tuple[Inputs, State] = jax.device_put((_stack(inputs), _stack(states)), self.plan.device)
-            self._on_device = placed
-        return self._on_device
-
-    def _to_host(self) -> None:
-        if self._on_device is not None:
-            states = jax.device_get(self._on_device[1])
-            self._states = [_at(states, i) for i in range(self.plan.width)]
-            self._on_device = None
+            inputs, state = next(iter(self._waiting.values()))
+            nobody = (inputs, state._replace(finished=np.array(True)))
+            runs = [self._waiting.get(i, nobody) for i in range(self.plan.width)]
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *runs)
+            self._on_device = jax.device_put(stacked, self.plan.device)
+            self._waiting.clear()
+        return self._on_device  # pyright: ignore[reportReturnType]
 
 
-_flops: dict[Program, float] = {}
-_chunks: dict[tuple[Program, Plan], jax.stages.Compiled] = {}
+def empty_run(program: Program) -> tuple[Inputs, State]:
+    """Shapes and types of the inputs and the state of a run, without values."""
+    inputs = program.inputs(program.recipe, StreamSeeds(0, 0, 0))
+    model = jax.eval_shape(lambda: _drawn(program, 0))
+    with _precision_of(program):
+        return jax.eval_shape(lambda: inputs), jax.eval_shape(program.init, inputs, model)
 
 
-def _compiled_chunk(program: Program, plan: Plan, inputs: Inputs, states: State) -> jax.stages.Compiled:
-    """The program of one chunk; compiled ahead, so that no timing includes it."""
-
-    def one(run: tuple[Inputs, State]) -> tuple[State, Curves]:
-        return program.chunk(*run, plan.intervals)
-
-    def all_runs(inputs: Inputs, states: State) -> tuple[State, Curves]:
-        runs = (inputs, states)
-        return jax.vmap(one)(runs) if plan.lowering == "vmap" else jax.lax.map(one, runs)
-
-    if (program, plan) not in _chunks:
-        _chunks[program, plan] = jax.jit(all_runs, donate_argnums=1).lower(inputs, states).compile()
-    return _chunks[program, plan]
+@lru_cache(maxsize=64)
+def flops_per_step(program: Program) -> float:
+    """Floating-point operations of one training step as XLA counts them, method and optimiser included."""
+    inputs, state = empty_run(program)
+    batch = program.batch_size(inputs)
+    with _precision_of(program):
+        rows, weights = jax.ShapeDtypeStruct((batch,), jnp.int32), jax.ShapeDtypeStruct((batch,), program.precision)
+        cost = jax.jit(program.step).lower(inputs, state, rows, weights).cost_analysis()
+    return float(cost["flops"]) if cost else float("nan")
 
 
 @lru_cache(maxsize=16)
-def _compiled_init(model: Any, task: Any) -> Callable[[int], Any]:
+def _compiled_chunk(program: Program, plan: Plan) -> jax.stages.Compiled:
+    """The program of one chunk: (inputs, states, intervals) -> (states, curves), each but intervals [width, ...]."""
+
+    def all_runs(inputs: Inputs, states: State, intervals: Array) -> tuple[State, Curves]:
+        def one(run: tuple[Inputs, State]) -> tuple[State, Curves]:
+            return program.chunk(*run, intervals)
+
+        return jax.vmap(one)((inputs, states)) if plan.lowering == "vmap" else jax.lax.map(one, (inputs, states))
+
+    where = jax.sharding.SingleDeviceSharding(plan.device)
+
+    def in_every_place(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((plan.width, *leaf.shape), leaf.dtype, sharding=where)
+
+    with _precision_of(program):
+        runs = jax.tree.map(in_every_place, empty_run(program))
+        return jax.jit(all_runs, donate_argnums=1).lower(*runs, jax.ShapeDtypeStruct((), jnp.int32)).compile()
+
+
+def _precision_of(program: Program) -> contextlib.AbstractContextManager[None]:
+    return jax.enable_x64(program.precision == "float64")
+
+
+def _drawn(program: Program, seed: int) -> Any:
+    """Fresh parameters, in float32 whatever the program's precision: the same network for every precision."""
+    with jax.enable_x64(False):
+        # Pydantic's frozen specs are hashable, which pyright cannot see.
+        return _compiled_draw(program.model, program.task)(seed)  # pyright: ignore[reportArgumentType]
+
+
+@lru_cache(maxsize=16)
+def _compiled_draw(model: Any, task: Any) -> Callable[[int], Any]:
     table = task.table()
     return jax.jit(lambda seed: model.init(init_key(seed), table))
 
 
-def _stack(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+@lru_cache(maxsize=16)
+def _compiled_start(program: Program) -> Callable[[Inputs, Any], State]:
+    return jax.jit(program.init)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _with_run(runs: tuple[Inputs, State], run: tuple[Inputs, State], i: int) -> tuple[Inputs, State]:
+    """`runs` [width, ...] with `run` in place i, changed where they lie."""
+    return jax.tree.map(lambda all_runs, one: all_runs.at[i].set(one), runs, run)
 
 
 def _at(tree: Any, i: int) -> Any:

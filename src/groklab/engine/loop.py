@@ -1,6 +1,6 @@
 """The one training step and the one loop around it, for one run; `ensemble` lifts it to many.
 
-    chunk    = several intervals: one call of the compiled program; the host looks in only between chunks
+    chunk    = as many intervals as the host asks for: one call of the compiled program, without the host
     interval = an evaluation, then `evaluate_every` steps unless that evaluation ended the run
     step     = loss and gradients on a batch, the recipe's transformation, new parameters
 
@@ -22,19 +22,39 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
 
 from groklab.engine.randomness import batch_key, epoch_order
-from groklab.experiment import Budget, Definitions, Measure, Model, StreamSeeds, Table, Task
-from groklab.recipe import Recipe, Signals
+from groklab.experiment import Budget, Definitions, Measure, Model, Precision, StreamSeeds, Table, Task
+from groklab.recipe import Loss, Recipe, Signals
 from groklab.spec import structure, traced_numbers, with_numbers
 
 EVALUATION_ROWS = 640  # rows per forward pass of an evaluation: bounds memory, and stays in cache
+MOST_INTERVALS = 256  # of one chunk: the room for its curves
 
 
 class Sums(NamedTuple):
-    """Loss, correct answers and weight, added up over examples; divide the first two by the third."""
+    """Added up over examples with their weights; divide by `weight` for means."""
 
     loss: Float[Array, ""]
     correct: Float[Array, ""]
+    collapsed: Float[Array, ""]  # examples in softmax collapse, see Loss.collapsed
     weight: Float[Array, ""]
+
+    @classmethod
+    def of(
+        cls, loss: Loss, logits: Float[Array, "B C"], targets: Int[Array, " B"], weights: Float[Array, " B"]
+    ) -> Sums:
+        """The sums over one batch."""
+        losses, correct = loss.per_example(logits, targets), jnp.argmax(logits, -1) == targets
+        return cls(
+            loss=jnp.sum(weights * losses),
+            correct=jnp.sum(weights * correct),
+            collapsed=jnp.sum(weights * loss.collapsed(losses)),
+            weight=jnp.sum(weights),
+        )
+
+    @classmethod
+    def nothing(cls) -> Sums:
+        """Sums over no example."""
+        return cls(*(jnp.zeros(()),) * len(cls._fields))
 
 
 class State(NamedTuple):
@@ -48,6 +68,7 @@ class State(NamedTuple):
     t_memorised: Int[Array, ""]
     t_grokked: Int[Array, ""]
     t_stable: Int[Array, ""]
+    t_collapsed: Int[Array, ""]
     streak: Int[Array, ""]  # evaluations in a row at or above the grokked threshold
     diverged_at: Int[Array, ""]
     seen: Sums  # over the training examples since the last evaluation, each before its update
@@ -71,6 +92,7 @@ class Curves(NamedTuple):
     step: Int[Array, ""]
     train_loss: Float[Array, ""]
     train_accuracy: Float[Array, ""]
+    softmax_collapse: Float[Array, ""]  # share of the training examples, 0 to 1
     held_out_loss: Float[Array, ""]
     held_out_accuracy: Float[Array, ""]
     measures: dict[str, Float[Array, ""]]
@@ -86,12 +108,13 @@ class Program:
     budget: Budget
     definitions: Definitions
     measures: tuple[Measure, ...]
+    precision: Precision
 
     @classmethod
     def of(cls, experiment: Any, recipe: Recipe) -> Program:
         """The program behind one arm of an experiment."""
         e = experiment
-        return cls(e.task, e.model, structure(recipe), e.budget, e.definitions, e.measures)
+        return cls(e.task, e.model, structure(recipe), e.budget, e.definitions, e.measures, e.precision)
 
     @cached_property
     def table(self) -> Table:
@@ -104,13 +127,14 @@ class Program:
     def inputs(self, recipe: Recipe, seeds: StreamSeeds) -> Inputs:
         """The inputs of one run, on the host."""
         split = self.task.split(seeds.split)
-        numbers = {path: np.float32(value) for path, value in traced_numbers(recipe).items()}
+        numbers = {path: np.dtype(self.precision).type(value) for path, value in traced_numbers(recipe).items()}
         arrays = (np.asarray(batch_key(seeds.batch)), split.train, split.held_out, split.targets)
         return Inputs._make((numbers, *arrays))  # NumPy's, where the annotations name JAX's
 
     def init(self, inputs: Inputs, model: PyTree) -> State:
         """The state before the first step, from freshly drawn parameters."""
         zero, never = jnp.zeros(()), jnp.array(-1)
+        model = jax.tree.map(lambda leaf: leaf.astype(self.precision), model)
         return State(
             model=model,
             optimizer=self._transform(inputs).init(model),
@@ -120,22 +144,28 @@ class Program:
             t_memorised=never,
             t_grokked=never,
             t_stable=never,
+            t_collapsed=never,
             streak=jnp.array(0),
             diverged_at=never,
-            seen=Sums(zero, zero, zero),
+            seen=Sums.nothing(),
             finished=jnp.array(False),
         )
 
-    def chunk(self, inputs: Inputs, state: State, intervals: int) -> tuple[State, Curves]:
-        """Advance by up to `intervals` intervals; a finished run stays as it is."""
+    def chunk(self, inputs: Inputs, state: State, intervals: Int[Array, ""]) -> tuple[State, Curves]:
+        """Advance by `intervals` intervals (at most MOST_INTERVALS), or until the run is finished."""
 
-        def body(state: State, _: None) -> tuple[State, Curves]:
-            state, curves = jax.lax.cond(
-                state.finished, lambda: (state, self._no_curves(state)), lambda: self._evaluated(inputs, state)
-            )
-            return self._trained(inputs, state), curves
+        def interval(carry: tuple[Array, State, Curves]) -> tuple[Array, State, Curves]:
+            i, state, curves = carry
+            state, evaluated = self._evaluated(inputs, state)
+            curves = jax.tree.map(lambda column, value: column.at[i].set(value), curves, evaluated)
+            return i + 1, self._trained(inputs, state), curves
 
-        return jax.lax.scan(body, state, length=intervals)
+        shapes = jax.eval_shape(self._evaluated, inputs, state)[1]
+        empty = jax.tree.map(lambda value: jnp.zeros((MOST_INTERVALS, *value.shape), value.dtype), shapes)
+        _, state, curves = jax.lax.while_loop(
+            lambda carry: (carry[0] < intervals) & ~carry[1].finished, interval, (jnp.array(0), state, empty)
+        )
+        return state, curves
 
     # --- training ------------------------------------------------------------------------------------------------
 
@@ -143,16 +173,15 @@ class Program:
         """One optimiser update on the rows of the table given, each example's loss counted with its weight."""
         targets = inputs.targets[rows]
 
-        def objective(model: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
-            logits = self.forward(model, rows)
-            correct = jnp.sum(weights * (jnp.argmax(logits, -1) == targets))
-            return jnp.sum(weights * self.recipe.loss.per_example(logits, targets)) / jnp.sum(weights), correct
+        def objective(model: PyTree) -> tuple[Float[Array, ""], Sums]:
+            sums = Sums.of(self.recipe.loss, self.forward(model, rows), targets, weights)
+            return sums.loss / sums.weight, sums
 
-        (loss, correct), gradients = jax.value_and_grad(objective, has_aux=True)(state.model)
-        signals = Signals(state.step, loss, correct / jnp.sum(weights), state.epoch_accuracy)
+        (loss, sums), gradients = jax.value_and_grad(objective, has_aux=True)(state.model)
+        signals = Signals(state.step, loss, _share(sums.correct, sums.weight), state.epoch_accuracy)
         updates, optimizer = self._transform(inputs).update(gradients, state.optimizer, state.model, signals=signals)
 
-        epoch_correct = state.epoch_correct + correct
+        epoch_correct = state.epoch_correct + sums.correct
         epoch_ends = (state.step + 1) % self._steps_per_epoch(inputs) == 0
         return state._replace(
             model=optax.apply_updates(state.model, updates),
@@ -160,14 +189,10 @@ class Program:
             step=state.step + 1,
             epoch_correct=jnp.where(epoch_ends, 0.0, epoch_correct),
             epoch_accuracy=jnp.where(
-                epoch_ends, epoch_correct / self._examples_per_epoch(inputs), state.epoch_accuracy
+                epoch_ends, _share(epoch_correct, self._examples_per_epoch(inputs)), state.epoch_accuracy
             ),
             diverged_at=jnp.where(jnp.isfinite(loss), state.diverged_at, state.step + 1),
-            seen=Sums(
-                state.seen.loss + loss * jnp.sum(weights),
-                state.seen.correct + correct,
-                state.seen.weight + jnp.sum(weights),
-            ),
+            seen=jax.tree.map(jnp.add, state.seen, sums),
         )
 
     def _trained(self, inputs: Inputs, state: State) -> State:
@@ -238,8 +263,9 @@ class Program:
             train = evaluated
         else:
             train = jax.tree.map(lambda e, s: jnp.where(state.step == 0, e, s), evaluated, state.seen)
-        train_loss, train_accuracy = train.loss / train.weight, train.correct / train.weight
-        held_out_loss, held_out_accuracy = held_out.loss / held_out.weight, held_out.correct / held_out.weight
+        train_loss, held_out_loss = train.loss / train.weight, held_out.loss / held_out.weight
+        train_accuracy, collapse = _share(train.correct, train.weight), _share(train.collapsed, train.weight)
+        held_out_accuracy = _share(held_out.correct, held_out.weight)
 
         diverged_at = jnp.where((state.diverged_at < 0) & ~jnp.isfinite(train_loss), state.step, state.diverged_at)
         valid = diverged_at < 0
@@ -252,19 +278,15 @@ class Program:
             t_memorised=_first(state.t_memorised, valid & (train_accuracy >= limits.memorised), state.step),
             t_grokked=_first(state.t_grokked, grokked, state.step),
             t_stable=t_stable,
+            t_collapsed=_first(state.t_collapsed, valid & (collapse >= limits.collapsed), state.step),
             streak=streak,
             diverged_at=diverged_at,
-            seen=Sums(*(jnp.zeros(()),) * 3),
+            seen=Sums.nothing(),
             finished=~valid | (state.step >= self.budget.steps) | ((t_stable >= 0) & (self.budget.stop == "stable")),
         )
         measures = {name: value for measure in self.measures for name, value in measure.measure(state.model).items()}
-        return state, Curves(valid, state.step, train_loss, train_accuracy, held_out_loss, held_out_accuracy, measures)
-
-    def _no_curves(self, state: State) -> Curves:
-        nothing = jnp.zeros(())
-        shapes = jax.eval_shape(lambda: [measure.measure(state.model) for measure in self.measures])
-        measures = {name: jnp.zeros(s.shape, s.dtype) for found in shapes for name, s in found.items()}
-        return Curves(jnp.array(False), state.step, nothing, nothing, nothing, nothing, measures)
+        columns = (train_loss, train_accuracy, collapse, held_out_loss, held_out_accuracy)
+        return state, Curves(valid, state.step, *columns, measures)
 
     def _metrics(self, inputs: Inputs, state: State) -> tuple[Sums, Sums]:
         """Sums over all training and all held-out examples, block by block.
@@ -279,14 +301,13 @@ class Program:
 
         def add_block(i: Int[Array, ""], sums: Sums) -> Sums:
             logits, targets = self.forward(state.model, rows[i]), inputs.targets[rows[i]]
-            loss = jnp.sum(weights[i] * self.recipe.loss.per_example(logits, targets))
-            correct = jnp.sum(weights[i] * (jnp.argmax(logits, -1) == targets))
+            block = Sums.of(self.recipe.loss, logits, targets, weights[i])
             part = (i >= training_blocks).astype(int)
-            return jax.tree.map(lambda s, x: s.at[part].add(x), sums, Sums(loss, correct, jnp.sum(weights[i])))
+            return jax.tree.map(lambda s, x: s.at[part].add(x), sums, block)
 
         skips_training = (self.budget.train_metrics == "running") & (state.step > 0)
         start = jnp.where(skips_training, training_blocks, 0)
-        sums = jax.lax.fori_loop(start, len(rows), add_block, Sums(*(jnp.zeros(2),) * 3))
+        sums = jax.lax.fori_loop(start, len(rows), add_block, jax.tree.map(lambda s: jnp.zeros(2), Sums.nothing()))
         return jax.tree.map(lambda s: s[0], sums), jax.tree.map(lambda s: s[1], sums)
 
 
@@ -295,6 +316,11 @@ def _in_blocks(rows: Int[Array, " n"], size: int) -> tuple[Int[Array, "k size"],
     blocks = -(-len(rows) // size)
     padding = (0, blocks * size - len(rows))
     return jnp.pad(rows, padding).reshape(blocks, size), jnp.pad(jnp.ones(len(rows)), padding).reshape(blocks, size)
+
+
+def _share(part: Float[Array, ""], whole: Float[Array, ""] | int) -> Float[Array, ""]:
+    """part / whole, exactly 1 where they are equal: not so where the compiler multiplies by a known reciprocal."""
+    return part / jax.lax.optimization_barrier(jnp.asarray(whole, part.dtype))
 
 
 def _first(known: Int[Array, ""], reached: Bool[Array, ""], step: Int[Array, ""]) -> Int[Array, ""]:

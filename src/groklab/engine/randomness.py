@@ -26,4 +26,4 @@ def batch_key(seed: int) -> UInt32[Array, " 2"]:
 def epoch_order(key: UInt32[Array, " 2"], epoch: Int[Array, ""], examples: int) -> Int[Array, " examples"]:
     """The order in which this epoch visits the training examples: depends on key and epoch, not on how we got there."""
     epoch_key = jax.random.fold_in(jax.random.wrap_key_data(key), epoch)
-    return jnp.argsort(jax.random.bits(epoch_key, (examples,)))
+    return jnp.argsort(jax.random.bits(epoch_key, (examples,), jnp.uint32))

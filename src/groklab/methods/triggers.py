@@ -73,6 +73,7 @@ class TrainAccuracy(Trigger):
 def triggered(transform: optax.GradientTransformation, trigger: Trigger) -> optax.GradientTransformationExtraArgs:
     """`transform` while `trigger` is on; gradients pass unchanged, and its state stands still, while it is off.
 
+    What is off is not computed, except where many runs are advanced in one operation (vmap).
     `optax.transforms.conditionally_transform` counts its own steps; this one is told by the signals.
     """
     inner = optax.with_extra_args_support(transform)
@@ -83,9 +84,11 @@ def triggered(transform: optax.GradientTransformation, trigger: Trigger) -> opta
     def update(updates: Any, state: Any, params: Any = None, *, signals: Signals, **extra: Any) -> tuple[Any, Any]:
         trigger_state, inner_state = state
         acts, trigger_state = trigger.update(trigger_state, signals)
-        changed, advanced = inner.update(updates, inner_state, params, signals=signals, **extra)
-        updates = jax.tree.map(lambda new, old: jnp.where(acts, new, old), changed, updates)
-        inner_state = jax.tree.map(lambda new, old: jnp.where(acts, new, old), advanced, inner_state)
+        updates, inner_state = jax.lax.cond(
+            acts,
+            lambda: inner.update(updates, inner_state, params, signals=signals, **extra),
+            lambda: (updates, inner_state),
+        )
         return updates, (trigger_state, inner_state)
 
     if isinstance(trigger, Always):

@@ -49,11 +49,13 @@ class Prefixes:
     def of(cls, inputs: np.ndarray) -> Prefixes:
         """Find the distinct prefixes of `inputs` [N, T]."""
         tokens, last_token, of_row, ancestor = [], [], [], []
-        for t in range(inputs.shape[1]):
-            _, first, row = np.unique(inputs[:, : t + 1], axis=0, return_index=True, return_inverse=True)
-            of_row.append(row.reshape(-1).astype(np.int32))
+        for t, column in enumerate(inputs.T.astype(np.int64)):
+            # A prefix is its longest proper prefix and one token more.
+            longer = column if t == 0 else of_row[-1] * (column.max() + 1) + column
+            _, first, row = np.unique(longer, return_index=True, return_inverse=True)
+            of_row.append(row.astype(np.int32))
             ancestor.append(tuple(of_row[s][first] for s in range(t + 1)))
-            found, token = np.unique(inputs[first, t], return_inverse=True)
+            found, token = np.unique(column[first], return_inverse=True)
             tokens.append(found.astype(np.int32))
             last_token.append(token.astype(np.int32))
         return cls(tuple(tokens), tuple(last_token), tuple(of_row), tuple(ancestor))

@@ -130,8 +130,7 @@ class TransformerSpec(Model):
         if self.forward_pass == "prefix_sharing":
             prefixes = Prefixes.of(table.inputs)
             return lambda model, rows: shared_forward(model, prefixes, rows)[:, :classes]
-        tokens = jnp.asarray(table.inputs)
-        return lambda model, rows: jax.vmap(plain, (None, 0))(model, tokens[rows])[:, :classes]
+        return lambda model, rows: jax.vmap(plain, (None, 0))(model, jnp.asarray(table.inputs)[rows])[:, :classes]
 
 
 def plain(model: Transformer, tokens: Int[Array, " T"]) -> Float[Array, " C"]:

@@ -25,9 +25,10 @@ def summarise(experiment: ExperimentRow, runs: Sequence[RunRow]) -> dict[str, An
         runs: every run of the experiment, in any state.
 
     Returns:
-        `arms`: per arm how many runs started (are not pending), memorised, grokked and diverged; medians with
-        95 % intervals of the three times, in steps; the restricted mean of `t_grokked` up to the budget; `seconds` and
-        `flops` summed over its runs. `comparisons`: `t_grokked` of each later arm over that of the baseline, paired
+        `arms`: per arm how many runs started (are not pending), memorised, grokked, diverged and reached softmax
+        collapse; medians with 95 % intervals of the three times, in steps; the restricted mean of `t_grokked` up to the
+        budget; `seconds` and `flops` summed over its runs.
+        `comparisons`: `t_grokked` of each later arm over that of the baseline, paired
         by seed over the runs started in both, with Holm's correction over the comparisons. A pair waits until both its
         runs are decided (grokked, or ended without): half a run bounds no ratio. An arm without such a pair has no
         comparison. How runs without a time are censored: `time_to`.
@@ -41,6 +42,7 @@ def summarise(experiment: ExperimentRow, runs: Sequence[RunRow]) -> dict[str, An
         "name": experiment.name,
         "steps": budget,
         "evaluate_every": spec["budget"].get("evaluate_every"),
+        "precision": spec.get("precision", "float32"),
         "unfinished": sum(run.status in ("pending", "running") for run in runs),
         "arms": [_arm(name, started[name], counts[name], budget) for name in spec["arms"]],
         "comparisons": _comparisons(started, budget),
@@ -224,6 +226,13 @@ def _reservations(summary: Mapping[str, Any]) -> list[str]:
         for arm in summary["arms"]
         if arm["diverged"]
     ]
+    for arm in summary["arms"]:
+        if arm["collapsed"]:
+            first = min(run["t_collapsed"] for run in arm["runs"] if run["t_collapsed"] is not None)
+            sentences.append(
+                f"{_plural(arm['collapsed'], 'run')} of {arm['name']} reached softmax collapse (the first at step "
+                f"{first:,}): rounded to {summary['precision']}, most training losses are 0 and teach nothing more."
+            )
     unfinished = summary["unfinished"]
     if unfinished:
         are = "is" if unfinished == 1 else "are"
@@ -247,6 +256,7 @@ def _arm(name: str, started: list[RunRow], count: int, budget: int) -> dict[str,
         "memorised": sum(run.t_memorised is not None for run in started),
         "grokked": sum(run.t_grokked is not None for run in started),
         "diverged": sum(run.status == "diverged" for run in started),
+        "collapsed": sum(run.t_collapsed is not None for run in started),
     }
     for measure in TIMES:
         arm[measure] = _median(started, measure, budget)
@@ -256,7 +266,10 @@ def _arm(name: str, started: list[RunRow], count: int, budget: int) -> dict[str,
     arm["seconds"] = _number(sum(run.seconds or 0.0 for run in started))
     arm["flops"] = _number(sum(run.flops or 0.0 for run in started))
     arm["runs"] = [
-        {name: getattr(run, name) for name in ("seed", "status", "steps", *TIMES, "diverged_at", "message")}
+        {
+            name: getattr(run, name)
+            for name in ("seed", "status", "steps", *TIMES, "t_collapsed", "diverged_at", "message")
+        }
         for run in started
     ]
     return arm

@@ -19,7 +19,13 @@ from groklab.errors import WorkspaceError
 from groklab.store.checkpoint_files import sync_folder, written_whole
 
 APPLICATION_ID = 0x47524F4B  # both as in schema.sql
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_UPGRADES = {  # from the version before: for good by a writer, in appearance for a reader
+    1: (
+        "ALTER TABLE runs ADD COLUMN t_collapsed INTEGER",
+        "CREATE TEMP VIEW runs AS SELECT *, NULL AS t_collapsed FROM main.runs",
+    )
+}
 # For a file opened as immutable SQLite makes no -wal and no -shm, which a reader in WAL mode needs otherwise.
 _IMMUTABLE = "mode=ro&immutable=1"
 
@@ -33,7 +39,7 @@ def verify(database: Path) -> None:
     version, application = int.from_bytes(header[60:64], "big"), int.from_bytes(header[68:72], "big")
     if application != APPLICATION_ID:
         raise WorkspaceError(f"{database} is another program's database; it is left as it is")
-    if version != SCHEMA_VERSION:
+    if version not in {*_UPGRADES, SCHEMA_VERSION}:
         raise WorkspaceError(
             f"{database} has version {version} of the layout, this groklab reads {SCHEMA_VERSION}: use another groklab"
         )
@@ -53,15 +59,24 @@ def create(database: Path) -> None:
 
 
 def connect(database: Path, writable: bool) -> sqlite3.Connection:
-    """Open a verified database. Transactions are begun and ended by the caller; threads may share the connection."""
+    """Open a verified database. Transactions are begun and ended by the caller; threads may share the connection.
+
+    A database of an earlier layout is brought up to date by a writer; a reader sees it as if it had been.
+    """
     if writable:
         connection = _open(database, "mode=rw")
         connection.execute("PRAGMA synchronous = FULL")  # why: see workspace.py
         connection.execute("PRAGMA foreign_keys = ON")
+        for version in range(_version(connection), SCHEMA_VERSION):
+            upgrade = f"{_UPGRADES[version][0]}; PRAGMA user_version = {version + 1}"
+            connection.executescript(f"BEGIN IMMEDIATE; {upgrade}; COMMIT")
         return connection
     # On a read-only disk or in somebody else's folder nothing can be made beside the file.
     sealed = not os.access(database.parent, os.W_OK) and not _wal(database).exists()
-    return _open(database, _IMMUTABLE if sealed else "mode=ro")
+    connection = _open(database, _IMMUTABLE if sealed else "mode=ro")
+    for version in range(_version(connection), SCHEMA_VERSION):
+        connection.execute(_UPGRADES[version][1])
+    return connection
 
 
 def acquire_lock(folder: Path) -> IO[str]:
@@ -106,6 +121,11 @@ def _sentence(folder: Path, failing: bool, reason: str) -> str:
 def _open(database: Path, options: str) -> sqlite3.Connection:
     uri = f"{database.absolute().as_uri()}?{options}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
 
 
 def _wal(database: Path) -> Path:

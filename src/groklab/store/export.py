@@ -22,7 +22,7 @@ import safetensors.numpy
 
 from groklab.errors import GroklabError, nearest
 from groklab.store.checkpoint_files import file_stem, written_whole
-from groklab.store.workspace import RunRow, Workspace
+from groklab.store.workspace import MILESTONES, RunRow, Workspace
 
 _RUN_COLUMNS = [field.name for field in fields(RunRow)]
 
@@ -87,9 +87,9 @@ def _parquet(workspace: Workspace, experiment: str, directory: Path) -> list[Pat
         }
         tables.append(pa.table(columns | {name: pa.array(curves[name]) for name in _step_first(curves)}))
     types = {
-        "seed": pa.int64(), "steps": pa.int64(), "seconds": pa.float64(), "flops": pa.float64(),
-        "t_memorised": pa.int64(), "t_grokked": pa.int64(), "t_stable": pa.int64(), "diverged_at": pa.int64(),
-    }  # fmt: skip
+        **dict.fromkeys(("seed", "steps", *MILESTONES), pa.int64()),
+        **dict.fromkeys(("seconds", "flops"), pa.float64()),
+    }
     of_runs = pa.table(
         {name: pa.array([getattr(run, name) for run in runs], types.get(name, pa.string())) for name in _RUN_COLUMNS}
     )

@@ -1,7 +1,7 @@
 -- One workspace. Times of day are ISO 8601 in UTC; steps are optimiser updates; seconds and flops are sums over a run.
 
 PRAGMA application_id = 0x47524F4B;  -- "GROK": tells our file from any other program's SQLite
-PRAGMA user_version = 1;             -- raise with every change to the tables below
+PRAGMA user_version = 2;             -- raise with every change to the tables below
 
 CREATE TABLE experiments (
     id        TEXT PRIMARY KEY,
@@ -25,6 +25,7 @@ CREATE TABLE runs (
     t_memorised INTEGER,
     t_grokked   INTEGER,
     t_stable    INTEGER,
+    t_collapsed INTEGER,
     diverged_at INTEGER,
     seconds     REAL NOT NULL DEFAULT 0,
     flops       REAL NOT NULL DEFAULT 0,

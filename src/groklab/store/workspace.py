@@ -32,8 +32,8 @@ from groklab.errors import WorkspaceError, nearest
 from groklab.store import blocks, checkpoint_files, database
 from groklab.store.blocks import Arrays
 
-_MILESTONES = ("t_memorised", "t_grokked", "t_stable", "diverged_at")
-_UPDATED = ("status", "steps", *_MILESTONES, "seconds", "flops", "message")  # columns of runs, fields of Progress
+MILESTONES = ("t_memorised", "t_grokked", "t_stable", "t_collapsed", "diverged_at")
+_UPDATED = ("status", "steps", *MILESTONES, "seconds", "flops", "message")  # columns of runs, fields of Progress
 _UPDATE_RUN = f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in _UPDATED)} WHERE id = :run"
 
 
@@ -54,7 +54,8 @@ class ExperimentRow:
 class RunRow:
     """One arm with one seed. `status` is "pending", "running", "grokked", "exhausted" or "diverged".
 
-    `steps` taken so far; `t_memorised`, `t_grokked`, `t_stable`, `diverged_at` in steps, None = not reached.
+    `steps` taken so far; `t_memorised`, `t_grokked`, `t_stable`, `t_collapsed` and `diverged_at` in steps, None = not
+    reached.
     """
 
     id: str
@@ -66,6 +67,7 @@ class RunRow:
     t_memorised: int | None
     t_grokked: int | None
     t_stable: int | None
+    t_collapsed: int | None
     diverged_at: int | None
     seconds: float
     flops: float
@@ -92,6 +94,7 @@ class Progress:
     t_memorised: int | None
     t_grokked: int | None
     t_stable: int | None
+    t_collapsed: int | None
     diverged_at: int | None
     seconds: float
     flops: float
@@ -305,7 +308,7 @@ class Workspace:
         last = -1 if stored is None else stored[0]
         key = {"run": run_id, "last": last}
         status = "status = 'pending', seconds = 0, flops = 0" if stored is None else "status = 'running'"
-        milestones = ", ".join(f"{name} = CASE WHEN {name} < :last THEN {name} END" for name in _MILESTONES)
+        milestones = ", ".join(f"{name} = CASE WHEN {name} < :last THEN {name} END" for name in MILESTONES)
         with self._transaction():
             beyond = "FROM curves WHERE run = :run AND last_step >= :last"
             straddling = self._db.execute(f"SELECT block {beyond} AND first_step < :last", key).fetchall()
