@@ -74,12 +74,12 @@ def _ema(alpha: float, lamb: float) -> optax.GradientTransformation:
 def _ma(window: int, lamb: float, filter: str, warmup: bool) -> optax.GradientTransformation:
     def init(params: Any) -> Any:
         ring = jax.tree.map(lambda p: jnp.zeros((window, *p.shape), p.dtype), params)
-        return jnp.array(0, jnp.int32), ring, jax.tree.map(jnp.zeros_like, params)
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return jnp.array(0, jnp.int32), ring, zeros, zeros
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        count, ring, total = state
+        count, ring, total, leaving = state
         slot = count % window
-        leaving = jax.tree.map(lambda r: jax.lax.dynamic_index_in_dim(r, slot, keepdims=False), ring)
         ring = jax.tree.map(lambda r, g: jax.lax.dynamic_update_index_in_dim(r, g, slot, 0), ring, updates)
         total = jax.tree.map(lambda s, new, old: s + (new - old), total, updates, leaving)
         # A running sum drifts by rounding; once around the ring it is summed afresh, which costs 1/window per step.
@@ -88,6 +88,8 @@ def _ma(window: int, lamb: float, filter: str, warmup: bool) -> optax.GradientTr
         share = 1.0 / seen if filter == "mean" else 1.0
         gain = jnp.where((seen == window) | (not warmup), lamb * share, 0.0)
         filtered = jax.tree.map(lambda g, s: g + gain * s, updates, total)
-        return filtered, (count + 1, ring, total)
+        # Read now what the next step will overwrite: read then, XLA would copy the ring to have both.
+        leaving = jax.tree.map(lambda r: jax.lax.dynamic_index_in_dim(r, (count + 1) % window, keepdims=False), ring)
+        return filtered, (count + 1, ring, total, leaving)
 
     return optax.GradientTransformation(init, update)
