@@ -1,7 +1,7 @@
 # groklab: `make run` trains the built-in experiment, `make test` runs the tests. Each sets up .venv first if need be.
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test format clean
+.PHONY: help install run test bench format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,6 +30,10 @@ test: $(VENV)/.installed-dev ## check style, types and laws
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest
+
+bench: install ## measure every speed claim and record it in docs/performance.md
+	@$(BIN)/python -c 'import torch' 2>/dev/null || { $(call pip_install,torch==2.13.0); }
+	$(BIN)/python -m benchmarks --record
 
 format: $(VENV)/.installed-dev ## put the code into the house style
 	$(BIN)/ruff check --fix .

@@ -35,6 +35,8 @@ from groklab.models.transformer import (
     read_out,
 )
 
+PAIRS_PER_ROW = 32  # up to so many entries of a table of scores for each row that reads it
+
 
 @dataclass(frozen=True, eq=False)
 class Prefixes:
@@ -70,10 +72,17 @@ def shared_forward(model: Transformer, prefixes: Prefixes, rows: Int[Array, " B"
         bring = routes.from_tokens() if layer == 0 else routes.from_prefixes()
         asking = range(T - 1, T) if layer == spec.layers - 1 else range(T)
         h = _over_positions(lambda x, block=block: enter(spec, block.attention_norm, x), x)
-        q = _over_positions(block.attention.query, [h[t] for t in asking])
+        q = dict(zip(asking, _over_positions(block.attention.query, [h[t] for t in asking]), strict=True))
         kv = _over_positions(_joined(block.attention.key, block.attention.value), h)
+        k, v = ([part[:, half] for part in kv] for half in (slice(spec.width), slice(spec.width, None)))
+
+        def scores(t: int, s: int, layer: int = layer, bring=bring, q=q, k=k) -> Float[Array, "m H"]:
+            if layer == 0 and (pairs := routes.token_pairs(t, s)) is not None:
+                return _score_table(spec, q[t], k[s])[pairs]
+            return _scores(spec, bring(q[t], t, t), bring(k[s], s, t))
+
         mixed = [
-            _attend(spec, bring(q[i], t, t), [bring(kv[s], s, t) for s in range(t + 1)]) for i, t in enumerate(asking)
+            _mix(spec, [scores(t, s) for s in range(t + 1)], [bring(v[s], s, t) for s in range(t + 1)]) for t in asking
         ]
         stream = [jnp.broadcast_to(bring(x[t], t, t), m.shape) for t, m in zip(asking, mixed, strict=True)]
         pairs = list(zip(stream, mixed, strict=True))
@@ -98,6 +107,22 @@ class _Routes:
         The result is [m_t, F], or [1, F] for all.
         """
         return self._bringer(lambda s: self.prefixes.last_token[s], tokens=True)
+
+    def token_pairs(self, t: int, s: int) -> Array | np.ndarray | None:
+        """Where the pair of tokens at positions t and s stands in a table of all such pairs: [m_t], or [1] for all.
+
+        None where that table would be too large to be worth it.
+        """
+        tokens = self.prefixes.tokens
+        size, rows = len(tokens[t]) * len(tokens[s]), self.prefixes.last_token[t].size
+        if size > PAIRS_PER_ROW * (rows if self.shared[t] else len(self.rows)):
+            return None
+        of_prefix = (
+            self.prefixes.last_token[t] * len(tokens[s]) + self.prefixes.last_token[s][self.prefixes.ancestor[t][s]]
+        )
+        if size == 1:
+            return np.zeros(1, np.int32)
+        return of_prefix if self.shared[t] else jnp.asarray(of_prefix[self.prefixes.of_row[t]])[self.rows]
 
     def to_rows(self, x: Float[Array, "m D"]) -> Float[Array, "B D"]:
         """The last position's activations, row by row."""
@@ -141,20 +166,34 @@ def _joined(key: Linear, value: Linear) -> Linear:
     return Linear(jnp.concatenate([key.weight, value.weight]), bias)
 
 
-def _attend(spec: TransformerSpec, q: Float[Array, "m D"], kv: list[Float[Array, "m 2*D"]]) -> Float[Array, "m D"]:
-    """Softmax attention of one query per row over a short list of keys and values.
+def _heads(spec: TransformerSpec, dtype: np.dtype) -> Float[np.ndarray, "D H"]:
+    """1 where a channel belongs to a head, else 0.
 
-    Everything keeps the width as its last axis; sums over a head, and spreading a head's weight over it, are products
-    with the 0-1 matrix [D, H] of which channel belongs to which head. On a CPU that is faster than
-    reducing an axis of 32.
+    Sums over a head, and spreading a head's number over it, are products with this matrix, so that the width stays the
+    last axis: on a CPU that is faster than reducing an axis of 32.
     """
-    D, H = spec.width, spec.heads
-    head = np.kron(np.eye(H), np.ones((D // H, 1))).astype(q.dtype)  # [D, H]
-    scores = [(q * pair[:, :D]) @ (head / np.sqrt(D // H).astype(q.dtype)) for pair in kv]  # each [m, H]
-    m = max(len(part) for part in [q, *kv])
-    weights = jax.nn.softmax(jnp.stack([jnp.broadcast_to(score, (m, H)) for score in scores]), axis=0)  # [S, m, H]
-    parts = [(w @ head.T) * pair[:, D:] for w, pair in zip(weights, kv, strict=True)]
-    return sum(parts)  # pyright: ignore[reportReturnType]
+    return np.kron(np.eye(spec.heads), np.ones((spec.width // spec.heads, 1))).astype(dtype)
+
+
+def _scores(spec: TransformerSpec, q: Float[Array, "m D"], k: Float[Array, "m D"]) -> Float[Array, "m H"]:
+    """How much each head of a query attends to a key, before the softmax; either may be [1, D]."""
+    return (q * k) @ (_heads(spec, q.dtype) / np.sqrt(spec.width // spec.heads).astype(q.dtype))
+
+
+def _score_table(spec: TransformerSpec, q: Float[Array, "u D"], k: Float[Array, "w D"]) -> Float[Array, "u*w H"]:
+    """The scores of every query with every key."""
+    q, k = (x.reshape(len(x), spec.heads, -1) for x in (q, k))
+    return jnp.einsum("uhd,whd->uwh", q, k).reshape(-1, spec.heads) / np.sqrt(q.shape[-1]).astype(q.dtype)
+
+
+def _mix(
+    spec: TransformerSpec, scores: list[Float[Array, "m H"]], values: list[Float[Array, "m D"]]
+) -> Float[Array, "m D"]:
+    """The values, weighted by the softmax of their scores head by head; parts that all rows share may be [1, ...]."""
+    m = max(len(part) for part in [*scores, *values])
+    weights = jax.nn.softmax(jnp.stack([jnp.broadcast_to(score, (m, spec.heads)) for score in scores]), axis=0)
+    spread = _heads(spec, weights.dtype).T
+    return sum((w @ spread) * v for w, v in zip(weights, values, strict=True))  # pyright: ignore[reportReturnType]
 
 
 def _after_attention(
