@@ -183,6 +183,7 @@ class _Member:
     """A run in a place of the ensemble, with what is not yet saved of it."""
 
     row: RunRow
+    step: int
     seconds: float
     blocks: list[dict[str, np.ndarray]] = field(default_factory=list)
     status: str = "running"
@@ -254,7 +255,7 @@ class _Crew:
         else:
             state = checkpoint.from_arrays(found[1], empty_run(self.program)[1], f"run {row.id}")
         self.ensemble.place(i, inputs, state)
-        self.members[i] = _Member(row, seconds=row.seconds if found else 0.0)
+        self.members[i] = _Member(row, int(state.step), seconds=row.seconds if found else 0.0)
 
     def _advance(self, active: list[int]) -> list[State]:
         states, curves, seconds = self.ensemble.advance()
@@ -266,15 +267,15 @@ class _Crew:
             member.status = _status(state)
             if len(block["step"]):
                 member.blocks.append(block)
-                steps = (len(block["step"]) - (block["step"][0] == 0)) * self.program.budget.evaluate_every
                 self.listener.update(
                     member.row.id,
                     step=int(block["step"][-1]),
                     train_accuracy=float(block["train_accuracy"][-1]),
                     held_out_accuracy=float(block["held_out_accuracy"][-1]),
                     status=member.status,
-                    steps_per_second=steps * len(active) / seconds,
+                    steps_per_second=(int(state.step) - member.step) * len(active) / seconds,
                 )
+            member.step = int(state.step)
         return states
 
     def _save(self, states: list[State], active: list[int], checkpoints: list[int]) -> None:
