@@ -36,18 +36,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(SCRIPTS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="tiny settings, only to see that they run")
-    parser.add_argument("--record", action="store_true", help=f"write the results down in {RECORD.relative_to(HOME)}")
+    parser.add_argument("--record", action="store_true", help=f"write them down in {RECORD.relative_to(HOME)}")
     parser.add_argument("--to", type=Path, metavar="FILE", help="write them down there instead")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in SCRIPTS]:
         parser.error(f"unknown benchmark '{unknown[0]}'; there are {', '.join(SCRIPTS)}")
-    if options.record and options.names:
-        parser.error("--record needs all benchmarks; --to FILE writes down some")
     names = [name for name in SCRIPTS if name in (options.names or SCRIPTS)]
     reports = {name: _run(name, options.quick) for name in names}
     if file := options.to or (RECORD if options.record else None):
+        sections = _sections(file) | {name: _section(name, report) for name, report in reports.items()}
         head = HEAD + QUICK if options.quick else HEAD
-        file.write_text("\n\n".join([head, *(_section(name, report) for name, report in reports.items())]) + "\n")
+        file.write_text("\n\n".join([head, *(sections[name] for name in SCRIPTS if name in sections)]) + "\n")
     if failed := [name for name, report in reports.items() if report is None]:
         sys.exit(f"did not finish: {', '.join(failed)}")
 
@@ -61,6 +60,13 @@ def _run(name: str, quick: bool) -> Report | None:
         ended = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], cwd=HOME)
         print(f"\n({name}: {time.monotonic() - started:.0f} s)\n", flush=True)
         return Report.from_json(report.read_text()) if ended.returncode == 0 else None
+
+
+def _sections(file: Path) -> dict[str, str]:
+    """What an earlier record says, by benchmark, so that one can be measured anew without the others."""
+    parts = file.read_text().split("\n\n## ")[1:] if file.exists() else []
+    found = {name: part for part in parts for name in SCRIPTS if f"python -m benchmarks.{name}\n" in f"{part}\n"}
+    return {name: f"## {part.strip()}" for name, part in found.items()}
 
 
 def _section(name: str, report: Report | None) -> str:

@@ -74,22 +74,21 @@ def _ema(alpha: float, lamb: float) -> optax.GradientTransformation:
 def _ma(window: int, lamb: float, filter: str, warmup: bool) -> optax.GradientTransformation:
     def init(params: Any) -> Any:
         ring = jax.tree.map(lambda p: jnp.zeros((window, *p.shape), p.dtype), params)
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return jnp.array(0, jnp.int32), ring, zeros, zeros
+        return jnp.array(0, jnp.int32), ring, jax.tree.map(jnp.zeros_like, params)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        count, ring, total, leaving = state
+        count, ring, rest = state  # rest: the sum of all gradients in the ring but the one that is overwritten now
         slot = count % window
         ring = jax.tree.map(lambda r, g: jax.lax.dynamic_update_index_in_dim(r, g, slot, 0), ring, updates)
-        total = jax.tree.map(lambda s, new, old: s + (new - old), total, updates, leaving)
+        total = jax.tree.map(jnp.add, rest, updates)
         # A running sum drifts by rounding; once around the ring it is summed afresh, which costs 1/window per step.
         total = jax.lax.cond(slot == window - 1, lambda: jax.tree.map(lambda r: r.sum(0), ring), lambda: total)
+        # Read now what the next step will overwrite: read then, XLA would copy the ring to have both.
+        leaving = jax.tree.map(lambda r: jax.lax.dynamic_index_in_dim(r, (count + 1) % window, keepdims=False), ring)
         seen = jnp.minimum(count + 1, window)
         share = 1.0 / seen if filter == "mean" else 1.0
         gain = jnp.where((seen == window) | (not warmup), lamb * share, 0.0)
         filtered = jax.tree.map(lambda g, s: g + gain * s, updates, total)
-        # Read now what the next step will overwrite: read then, XLA would copy the ring to have both.
-        leaving = jax.tree.map(lambda r: jax.lax.dynamic_index_in_dim(r, (count + 1) % window, keepdims=False), ring)
-        return filtered, (count + 1, ring, total, leaving)
+        return filtered, (count + 1, ring, jax.tree.map(jnp.subtract, total, leaving))
 
     return optax.GradientTransformation(init, update)
