@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from groklab.experiment import Table
+from groklab.models import prefix_sharing
 from groklab.models.transformer import Transformer, TransformerSpec, plain
 from groklab.tasks.modular import ModularArithmetic
 
@@ -22,7 +23,7 @@ def specs() -> st.SearchStrategy[TransformerSpec]:
     """Small transformers over all options."""
     return st.builds(
         TransformerSpec,
-        layers=st.integers(1, 2),
+        layers=st.integers(1, 3),
         width=st.sampled_from([4, 8]),
         heads=st.sampled_from([1, 2]),
         mlp_width=st.sampled_from([None, 6]),
@@ -71,11 +72,15 @@ def both_ways(spec: TransformerSpec, table: Table, rows: np.ndarray) -> list[tup
     return jax.jit(both)(jax.random.key(1))  # compiled whole: op by op takes minutes
 
 
-@given(specs(), tables(), st.integers(0, 99), st.integers(1, 40))
+@given(specs(), tables(), st.integers(0, 99), st.integers(1, 40), st.sampled_from([0, 32]))
 @settings(max_examples=8, deadline=None, derandomize=True, phases=[Phase.generate])
-def test_prefix_sharing_is_the_plain_forward_pass(spec: TransformerSpec, table: Table, seed: int, batch: int):
+def test_prefix_sharing_is_the_plain_forward_pass(
+    spec: TransformerSpec, table: Table, seed: int, batch: int, pairs: int
+):
+    """With the first layer's scores from a table of token pairs, and row by row."""
     rows = np.random.default_rng(seed).integers(0, len(table.inputs), batch)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefix_sharing, "PAIRS_PER_ROW", pairs)
         (plain_logits, plain_gradients), (shared_logits, shared_gradients) = both_ways(spec, table, rows)
         np.testing.assert_allclose(shared_logits, plain_logits, rtol=1e-10, atol=1e-10)
         for shared, expected in zip(jax.tree.leaves(shared_gradients), jax.tree.leaves(plain_gradients), strict=True):
