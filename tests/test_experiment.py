@@ -117,7 +117,7 @@ def others(value: Any) -> list[Any]:
     if not isinstance(value, str):
         return [1, 0.5]
     strings = "another a*b independent together wrap evaluated never post relu mlp sinusoidal power plain all epoch sum"
-    return ["a b =", "float64", 512, *strings.split()]
+    return ["a b =", "float64", "svd", 512, *strings.split()]
 
 
 def replaced(data: Any, path: tuple[str | int, ...], value: Any) -> Any:
