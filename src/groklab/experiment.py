@@ -363,7 +363,7 @@ class Experiment(Spec):
 
     def _sources_exist(self) -> None:
         """Arms may start from the networks of other arms, but not in a circle."""
-        sources = {name: {s.arm for m in recipe.methods for s in m.sources} for name, recipe in self.arms.items()}
+        sources = {name: {source.arm for source in recipe.sources} for name, recipe in self.arms.items()}
         for name, arms in sources.items():
             for arm in arms - set(self.arms):
                 raise ValueError(f"arm '{name}' starts from arm '{arm}', which there is not: {nearest(arm, self.arms)}")

@@ -207,6 +207,11 @@ class Recipe(Spec):
                 )
         return self
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The runs of other arms that a run starts from."""
+        return tuple(dict.fromkeys(source for method in self.methods for source in method.sources))
+
     def build(self) -> optax.GradientTransformationExtraArgs:
         """The whole update rule; the first of several methods around it is the outermost.
 

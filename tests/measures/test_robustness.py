@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from groklab.errors import SpecError
-from groklab.measures.robustness import Robustness, attack, ball, error, pixel_range
-from groklab.methods.losses import cross_entropy
+from groklab.measures.robustness import Robustness, attack, ball, pixel_range
+from groklab.methods.losses import cross_entropy, deficits
 from groklab.models.convnet import ConvNetSpec
 from groklab.models.mlp import MLPSpec
 from groklab.models.perceptron import Perceptron, PerceptronSpec
@@ -46,7 +46,7 @@ def test_a_linear_classifier_keeps_the_examples_whose_margin_exceeds_the_radius_
 def test_the_attack_goes_the_way_of_the_cross_entropy_and_does_not_stop_where_that_is_rounded_to_zero():
     z, targets = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32), jnp.array([0, 1, 2, 3, 0])
     sure = z + 200 * np.eye(4, dtype=np.float32)[targets]
-    slopes = jax.jit(lambda z: [jax.grad(lambda z, f=f: jnp.sum(f(z, targets)))(z) for f in (error, cross_entropy)])
+    slopes = jax.jit(lambda z: [jax.grad(lambda z, f=f: jnp.sum(f(z, targets)))(z) for f in (deficits, cross_entropy)])
     ours, theirs = map(np.asarray, slopes(z))
     share = theirs[:, :1] / ours[:, :1]
     assert (share > 0).all()

@@ -115,7 +115,7 @@ class _Queue:
             runs = [row for row in rows if row.arm == arm and not row.finished]
             if runs:
                 self._waiting.setdefault(Program.of(experiment, recipe), deque()).extend(runs)
-        self._sources = {arm: {s.arm for m in r.methods for s in m.sources} for arm, r in experiment.arms.items()}
+        self._sources = {arm: {s.arm for s in recipe.sources} for arm, recipe in experiment.arms.items()}
         self.size_of = {program: len(runs) for program, runs in self._waiting.items()}
         self._taken_by: dict[Program, int] = dict.fromkeys(self._waiting, 0)
 

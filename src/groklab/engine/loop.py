@@ -118,8 +118,7 @@ class Program:
     def of(cls, experiment: Any, recipe: Recipe) -> Program:
         """The program behind one arm of an experiment."""
         e = experiment
-        sources = [source for arm in e.arms.values() for method in arm.methods for source in method.sources]
-        wanted = [*e.checkpoints, *(source.moment for source in sources)]
+        wanted = [*e.checkpoints, *(source.moment for arm in e.arms.values() for source in arm.sources)]
         wanted += [0] if any(measure.needs_start for measure in e.measures) else []
         moments = tuple(moment for moment in dict.fromkeys(wanted) if moment != "end")
         return cls(e.task, e.model, structure(recipe), e.budget, e.definitions, e.measures, e.precision, moments)
@@ -153,7 +152,7 @@ class Program:
     @property
     def sources(self) -> tuple[Source, ...]:
         """The runs of other arms that this one starts from."""
-        return tuple(dict.fromkeys(source for method in self.recipe.methods for source in method.sources))
+        return self.recipe.sources
 
     def inputs(self, recipe: Recipe, seeds: StreamSeeds) -> Inputs:
         """The inputs of one run, on the host."""

@@ -45,6 +45,7 @@ from groklab.characters import Irrep, combined, irreducible_characters, quotient
 from groklab.errors import DataError, SpecError, nearest
 from groklab.experiment import Measure, Table
 from groklab.groups import Group, group_from_table, named_group
+from groklab.methods.losses import deficits
 from groklab.models.mlp import MLP
 from groklab.network import Network
 from groklab.tasks.groups import GroupComposition
@@ -117,7 +118,7 @@ class GroupCharacters(Measure):
             "group.trace_similarity.max": jnp.max(similarity, initial=-1.0),
             "group.logits_explained": jnp.sum(similarity**2),
             "group.key_representations.count": jnp.sum(key, dtype=logits.dtype),
-            "group.restricted_loss.all": _losses(restricted, group.identity),
+            "group.restricted_loss.all": jax.nn.softplus(deficits(restricted, group.identity)),
         }
         nan = jnp.asarray(jnp.nan, logits.dtype)
         held_out = random = accuracy = excluded = nan
@@ -125,13 +126,13 @@ class GroupCharacters(Measure):
             train = network.parts["train"]
             refitted = coefficients(network.parts["test"])
             honest = (refitted * key) @ characters
-            held_out = _losses(honest, group.identity)
+            held_out = jax.nn.softplus(deficits(honest, group.identity))
             accuracy = (honest[group.identity] > jnp.max(jnp.delete(honest, group.identity))).astype(logits.dtype)
             order = jnp.argsort(jax.random.uniform(network.key, (RANDOM_SETS, len(sizes))), axis=1)
             sets = jnp.argsort(order, axis=1) < jnp.sum(key)
-            random = jnp.mean(_losses((sets * refitted) @ characters, group.identity))
+            random = jnp.mean(jax.nn.softplus(deficits((sets * refitted) @ characters, group.identity)))
             left = logits[train] - restricted[quotient][jnp.asarray(products)[train]]
-            excluded = jnp.mean(_losses(left, network.targets[train]))
+            excluded = jnp.mean(jax.nn.softplus(deficits(left, network.targets[train])))
         columns |= {
             "group.restricted_loss.heldout": held_out,
             "group.restricted_loss.random_set": random,
@@ -203,14 +204,6 @@ def _profile(logits: Float[Array, "B n"], products: Array, group: Group) -> Floa
     summed = jax.ops.segment_sum(logits, products, n)  # [m, c] over all pairs with a b = m
     answer = group.table[group.inverses].T  # [m, x]: c = x^-1 m
     return jnp.sum(summed[np.arange(n)[:, None], answer], axis=0) / len(products)
-
-
-def _losses(logits: Float[Array, "*B n"], targets: Array | int) -> Float[Array, "*B"]:
-    """Cross-entropy, as log(1 + sum of exp of the other logits less the target's): small ones keep their digits."""
-    targets = jnp.broadcast_to(jnp.asarray(targets), logits.shape[:-1])[..., None]
-    relative = logits - jnp.take_along_axis(logits, targets, axis=-1)
-    others = jnp.where(jnp.arange(logits.shape[-1]) == targets, -jnp.inf, relative)
-    return jax.nn.softplus(jax.nn.logsumexp(others, axis=-1))
 
 
 def _embedding_shares(network: Network, irreps: tuple[Irrep, ...], group: Group) -> dict[str, Float[Array, " irreps"]]:

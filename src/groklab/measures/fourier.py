@@ -70,6 +70,7 @@ from groklab.fourier import (
     trig_coefficients,
     trig_energy,
 )
+from groklab.methods.losses import deficits
 from groklab.models.lazy import LazySpec
 from groklab.models.mlp import MLPSpec
 from groklab.network import Network
@@ -362,16 +363,9 @@ def _excluded_losses(
     counted = (answers >= 0).astype(logits.dtype)
 
     def loss(key: Bool[Array, " n//2"]) -> Float[Array, ""]:
-        return _weighted(_loss(logits - band_pass(means, key)[answers], targets), counted)
+        return _weighted(jax.nn.softplus(deficits(logits - band_pass(means, key)[answers], targets)), counted)
 
     return jax.lax.map(loss, keys)
-
-
-def _loss(logits: Float[Array, "B C"], targets: Int[Array, " B"]) -> Float[Array, " B"]:
-    """Cross-entropy as log(1 + sum of exp(z_j - z_target) over j != target), which keeps the smallest losses."""
-    is_target = jnp.arange(logits.shape[-1]) == targets[:, None]
-    others = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, logits), axis=-1)
-    return jax.nn.softplus(others - jnp.sum(jnp.where(is_target, logits, 0), axis=-1))
 
 
 def _every_loss(logits: Float[Array, "n C"]) -> Float[Array, "n C"]:
@@ -379,7 +373,7 @@ def _every_loss(logits: Float[Array, "n C"]) -> Float[Array, "n C"]:
     best = jnp.argmax(logits, axis=1)
     is_best = jnp.arange(logits.shape[1]) == best[:, None]
     total = jax.nn.logsumexp(logits, axis=1, keepdims=True)
-    return jnp.where(is_best, _loss(logits, best)[:, None], total - logits)
+    return jnp.where(is_best, jax.nn.softplus(deficits(logits, best))[:, None], total - logits)
 
 
 def _weighted(values: Array, weights: Array) -> Float[Array, ""]:

@@ -33,7 +33,7 @@ from pydantic import Field
 
 from groklab.errors import SpecError
 from groklab.experiment import Measure, Positive, Task
-from groklab.methods.losses import signs
+from groklab.methods.losses import deficits
 from groklab.network import Network
 from groklab.tasks.images import ImageTask
 
@@ -126,20 +126,11 @@ def attack(
         return x + offset if limits is None else jnp.clip(x + offset, *(jnp.asarray(end, x.dtype) for end in limits))
 
     def climb(moved: Array, _: None) -> tuple[Array, None]:
-        g = jax.grad(lambda moved: jnp.sum(error(outputs_of(moved), targets)))(moved)
+        g = jax.grad(lambda moved: jnp.sum(deficits(outputs_of(moved), targets)))(moved)
         d = jnp.sign(g) if norm == "linf" else g / jnp.maximum(_lengths(g), jnp.finfo(x.dtype).tiny)
         return inside(moved + step * d), None
 
     return jax.lax.scan(climb, inside(start), length=steps)[0]
-
-
-def error(outputs: Float[Array, "B C"], targets: Array) -> Float[Array, " B"]:
-    """log sum exp of the other classes' logits minus the right one's; minus the output that has the right sign."""
-    if outputs.shape[-1] == 1:
-        return -outputs[:, 0] * signs(outputs, targets)
-    right = jnp.arange(outputs.shape[-1]) == targets[:, None]
-    others = jax.nn.logsumexp(jnp.where(right, -jnp.inf, outputs), axis=-1)
-    return others - jnp.sum(jnp.where(right, outputs, 0), axis=-1)
 
 
 def ball(x: Float[Array, "B ..."], norm: Norm, radius: Float[Array, ""], key: Array) -> Float[Array, "B ..."]:

@@ -112,9 +112,22 @@ def margins(outputs: Float[Array, "B C"], targets: Int[Array, " B"]) -> Float[Ar
     return chosen - jnp.max(jnp.where(is_target, -jnp.inf, outputs), axis=-1)
 
 
-def signs(outputs: Float[Array, "B 1"], targets: Int[Array, " B"]) -> Float[Array, " B"]:
+def deficits(outputs: Float[Array, "*B C"], targets: Array | int) -> Float[Array, "*B"]:
+    """log sum exp of the other classes' logits minus the right one's; minus the output that has the right sign.
+
+    Its softplus is the cross-entropy, log(1 + sum of exp(z_j - z_target) over j != target), in a form that keeps the
+    smallest losses, which `cross_entropy` rounds to 0 (softmax collapse).
+    """
+    if outputs.shape[-1] == 1:
+        return -outputs[..., 0] * signs(outputs, targets)
+    is_target = jnp.arange(outputs.shape[-1]) == jnp.asarray(targets)[..., None]
+    others = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, outputs), axis=-1)
+    return others - jnp.sum(jnp.where(is_target, outputs, 0), axis=-1)
+
+
+def signs(outputs: Float[Array, "*B 1"], targets: Array | int) -> Float[Array, "*B"]:
     """Targets 0 and 1 as -1 and +1, in the type of the outputs."""
-    return (2 * targets - 1).astype(outputs.dtype)
+    return jnp.asarray(2 * targets - 1, outputs.dtype)
 
 
 def _aims(outputs: Float[Array, "B C"], targets: Array) -> Array:

@@ -6,7 +6,6 @@ its numbers, short lists and texts; what is longer (each matrix's singular value
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -22,8 +21,8 @@ from rich.text import Text
 
 from groklab.errors import GroklabError
 from groklab.report import charts
-from groklab.report.html import for_page, library, table
-from groklab.report.page import CSS, SCRIPT
+from groklab.report.html import embedded, library, table
+from groklab.report.page import CSS, SCRIPT, page
 from groklab.store.checkpoint_files import written_whole
 
 if TYPE_CHECKING:
@@ -34,19 +33,9 @@ _LONGEST_LIST, _LONGEST_TEXT = 16, 160
 _POINTS = 400
 _SPECTRA = {"spectrum.embedding": "Embedding spectrum", "spectrum.logit_map": "Logit-map spectrum"}
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>$title – groklab analysis</title>
-<style>$css td.text { white-space:normal; overflow-wrap:anywhere; }</style>
-</head>
-<body>
+PAGE = page(
+    "analysis",
+    """
 <header><p class="kicker">groklab analysis</p><h1>$title</h1><p class="facts">$facts</p></header>
 <main>
 <section class="verdict" aria-label="Verdict"><p class="lead">$lead</p><p>$sentences</p></section>
@@ -57,12 +46,9 @@ $measures
 <section><h2>Not for this network</h2>$refused</section>
 <section><h2>Network and task</h2>$settings</section>
 </main>
-<script type="application/json" id="payload">$payload</script>
-<script>$library</script>
-<script>$script</script>
-</body>
-</html>
-"""
+""",
+    style=" td.text { white-space:normal; overflow-wrap:anywhere; }",
+)
 
 
 def write(analysis: Analysis, path: Path) -> Path:
@@ -80,7 +66,7 @@ def write(analysis: Analysis, path: Path) -> Path:
 def render(analysis: Analysis) -> str:
     """The page as text."""
     lead, *sentences = summary_sentences(analysis)
-    figures, payload = _figures(analysis)
+    figures, payload = embedded((title, chart, "") for title, chart in figures_of(analysis).items())
     refused = [[escape(kind), escape(reason)] for kind, reason in analysis.not_applicable.items()]
     settings = [[escape(name), escape(_short(value) or "…")] for name, value in _facts(analysis)]
     return Template(PAGE).substitute(
@@ -284,15 +270,3 @@ def _thinned(curve: Curve) -> tuple[list[int], list[float]]:
     grid = np.geomspace(1, len(positive), min(_POINTS, len(positive)))
     keep = positive[np.unique(np.round(grid).astype(int)) - 1]
     return np.asarray(curve.steps)[keep].tolist(), np.asarray(curve.values, float)[keep].tolist()
-
-
-def _figures(analysis: Analysis) -> tuple[str, str]:
-    """The figures' HTML, and the JSON of their specs with their data."""
-    specs, datasets, html = [], {}, ""
-    for i, (title, chart) in enumerate(figures_of(analysis).items()):
-        spec = chart.to_dict()
-        datasets |= spec.pop("datasets", {})
-        specs.append(for_page(spec))
-        html += f'<figure><h3>{escape(title)}</h3><div class="chart" id="chart-{i}"></div></figure>'
-    payload = json.dumps({"specs": specs, "datasets": datasets}, allow_nan=False, separators=(",", ":"))
-    return html, payload.replace("<", "\\u003c")

@@ -124,23 +124,27 @@ def _figures(
         title = column.replace("_", " ")
         caption = "Euclidean norm of all parameters." if column == "weight_norm" else "As recorded at each evaluation."
         drawn.append((title.capitalize(), charts.measure(data, column, title), caption))
+    figures, payload = embedded(drawn)
+    return figures or "<p>No run has started yet: there is nothing to draw.</p>", payload
+
+
+def embedded(drawn: Iterable[tuple[str, alt.LayerChart, str]]) -> tuple[str, str]:
+    """The HTML of charts with title and caption (none if empty), and the JSON of their specs with their common data."""
     specs: list[dict[str, Any]] = []
     datasets: dict[str, Any] = {}
-    for _, chart, _ in drawn:
+    figures = ""
+    for i, (title, chart, caption) in enumerate(drawn):
         spec = chart.to_dict()
         datasets |= spec.pop("datasets", {})
-        specs.append(for_page(spec))
-    figures = "".join(
-        f'<figure><h3>{escape(title)}</h3><div class="chart" id="chart-{i}"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for i, (title, _, caption) in enumerate(drawn)
-    )
+        specs.append(_for_page(spec))
+        below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+        figures += f'<figure><h3>{escape(title)}</h3><div class="chart" id="chart-{i}"></div>{below}</figure>'
     # "<" as \u003c keeps any name from closing the script element; JSON reads it back as the same character.
     payload = json.dumps({"specs": specs, "datasets": datasets}, allow_nan=False, separators=(",", ":"))
-    return figures or "<p>No run has started yet: there is nothing to draw.</p>", payload.replace("<", "\\u003c")
+    return figures, payload.replace("<", "\\u003c")
 
 
-def for_page(spec: dict[str, Any]) -> dict[str, Any]:
+def _for_page(spec: dict[str, Any]) -> dict[str, Any]:
     """A chart's spec in the width and colours of the page, without the address of its schema."""
     del spec["$schema"]
     spec["width"] = "container"

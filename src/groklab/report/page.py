@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+
+def page(kind: str, body: str, style: str = "") -> str:
+    """A whole page with charts, as a template: `body` is its header and main part, `style` comes on top of CSS."""
+    return _SHELL.replace("@KIND@", kind).replace("@STYLE@", style).replace("@BODY@", body.strip())
+
+
 # Without 'unsafe-eval': vegaEmbed interprets expressions itself (`ast`). Nothing may be loaded from anywhere.
-PAGE = """<!DOCTYPE html>
+_SHELL = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -12,10 +18,21 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
-<title>$title – groklab report</title>
-<style>$css</style>
+<title>$title – groklab @KIND@</title>
+<style>$css@STYLE@</style>
 </head>
 <body>
+@BODY@
+<script type="application/json" id="payload">$payload</script>
+<script>$library</script>
+<script>$script</script>
+</body>
+</html>
+"""
+
+PAGE = page(
+    "report",
+    """
 <header>
 <p class="kicker">groklab report</p>
 <h1>$title</h1>
@@ -38,12 +55,8 @@ Click an arm in a legend to single it out, click beside it to see all again.</p>
 <section><h2>How to repeat it</h2>$reproduce</section>
 <section class="versions"><h2>Software</h2>$versions</section>
 </main>
-<script type="application/json" id="payload">$payload</script>
-<script>$library</script>
-<script>$script</script>
-</body>
-</html>
-"""
+""",
+)
 
 SCRIPT = """
 const {specs, datasets} = JSON.parse(document.getElementById("payload").textContent);

@@ -13,7 +13,6 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from groklab.report.curves import Curves
 from groklab.report.summary import format_duration, format_flops
 from groklab.store.checkpoint_files import written_whole
 from groklab.studies.claims import Arm, Evidence, Finding, Trial
-from groklab.studies.study import RESULTS, Judged, Study, studies, study_of
+from groklab.studies.study import Judged, Study, results_of, studies, study_of
 
 
 def to_json(judged: Judged) -> dict[str, Any]:
@@ -58,8 +57,8 @@ def from_json(data: Mapping[str, Any]) -> tuple[Judged, dict[str, Finding]]:
 
 def recorded(name: str) -> Judged | None:
     """The recorded results of a study, judged anew; None if there are none."""
-    file = resources.files("groklab").joinpath("studies", RESULTS, f"{name}.json")
-    return from_json(json.loads(file.read_text("utf-8")))[0] if file.is_file() else None
+    data = results_of(name)
+    return None if data is None else from_json(data)[0]
 
 
 def write_results(judged: Judged, folder: Path) -> Path:

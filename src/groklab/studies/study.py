@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from groklab.result import Result
 
 PARTS = ("claims", "networks", "study", "record")  # files of this package that are no studies
-RESULTS = "results"  # the folder of this package with what is recorded
 CURVE_POINTS = 40
 CURVES = ("train_accuracy", "held_out_accuracy")
 TUNING_SEEDS = 100  # seeds below are for tuning, those from here on for reporting
@@ -113,12 +112,16 @@ def studies() -> list[Listed]:
     return found
 
 
+def results_of(name: str) -> dict[str, Any] | None:
+    """What is recorded of a study, as plain data; None if nothing is."""
+    file = resources.files("groklab").joinpath("studies", "results", f"{name}.json")
+    return json.loads(file.read_text("utf-8")) if file.is_file() else None
+
+
 def state_of(name: str) -> str:
     """One phrase on where a study stands."""
-    file = resources.files("groklab").joinpath("studies", RESULTS, f"{name}.json")
-    if not file.is_file():
+    if (data := results_of(name)) is None:
         return "not run yet"
-    data = json.loads(file.read_text("utf-8"))
     found = [finding["verdict"] for finding in data["findings"].values()]
     counts = [f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found]
     return f"{'quick run' if data['quick'] else 'run'} of {data['date']}: {', '.join(counts)}"
