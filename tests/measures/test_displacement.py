@@ -44,6 +44,17 @@ def test_lengths_and_angles_are_those_of_numpy_over_all_parameters():
     assert found["laziness"] == pytest.approx(expected, rel=1e-3)
 
 
+def test_the_greatest_is_of_the_first_layer_where_that_is_asked_for_and_there_is_one():
+    spec = MLPSpec(width=4)
+    start, now = (spec.init(jax.random.key(i), TASK.table()) for i in (0, 1))
+    moved = np.abs(np.asarray(now.hidden[0].weight - start.hidden[0].weight)).max()
+    assert measured(spec, now, start, greatest_of="first")["displacement.greatest"] == pytest.approx(moved, rel=1e-6)
+    assert measured(spec, now, start)["displacement.greatest"] > moved
+    linear = LinearSpec()
+    with pytest.raises(SpecError, match="'displacement' reads a first layer"):
+        measured(linear, *(linear.init(jax.random.key(i), TASK.table()) for i in (0, 1)), greatest_of="first")
+
+
 def test_a_linear_model_is_lazy_however_far_it_goes_and_a_deep_one_the_less_the_farther():
     laziness = []
     for widths in ((), (4,)):

@@ -7,9 +7,10 @@
 
 The relative displacement is that of Kumar et al. 2023 (arXiv 2310.06110) and Chizat et al. 2019 (arXiv 1812.07956), for
 whom a network is lazy while it stays near its linear model in theta_0. `greatest` is the progress measure of Barak et
-al. 2022 (arXiv 2207.08799), who take it over the first layer only. `laziness` is our number for that nearness, not the
-papers': 1 for a network that is its linear model, 0 for one whose linear model explains no more than no change at all
-would, and below 0, without a bound, where it goes astray. NaN before the first step.
+al. 2022 (arXiv 2207.08799), who take it over the first layer only, as does `greatest_of = "first"`. `laziness` is our
+number for that nearness, not the papers': 1 for a network that is its linear model, 0 for one whose linear model
+explains no more than no change at all would, and below 0, without a bound, where it goes astray. NaN before the first
+step.
 
 Cost: laziness, two forward passes and twice a backward one for `sample` examples; the rest is negligible. It needs the
 initial parameters in memory. The displacement itself says little of the function where symmetries let weights move
@@ -28,6 +29,7 @@ from jaxtyping import Array, Float, PyTree
 
 from groklab.errors import SpecError
 from groklab.experiment import Measure, Positive
+from groklab.measures.parity import first_weight
 from groklab.models.layers import trained
 from groklab.network import Network
 
@@ -36,12 +38,14 @@ class Displacement(Measure):
     """Distance of the parameters from the initial ones, and the share of the outputs' change that is linear in it.
 
     `laziness` is taken on at most `sample` training examples, fixed ones; on as many of all where the split is not
-    known. Raises SpecError where nobody kept the initial network.
+    known. `displacement.greatest` is over all parameters, or over the weights of the first layer. Raises SpecError
+    where nobody kept the initial network, and where there is no such layer.
     """
 
     kind: Literal["displacement"] = "displacement"
     needs_start: ClassVar[bool] = True
     sample: Positive = 128
+    greatest_of: Literal["all", "first"] = "all"
 
     def measure(self, network: Network) -> dict[str, Float[Array, ""]]:
         if network.start is None:
@@ -50,6 +54,7 @@ class Displacement(Measure):
             )
         now, start = trained(network.parameters), trained(network.start)
         moved = jax.tree.map(jnp.subtract, now, start)
+        watched = moved if self.greatest_of == "all" else first_weight(moved, network.inputs.shape[-1], self.kind)
         inputs = network.inputs[network.sample(next(iter(network.parts.values())), self.sample)]
 
         def outputs(parameters: PyTree) -> Float[Array, "B outputs"]:
@@ -60,7 +65,7 @@ class Displacement(Measure):
         return {
             "displacement.l2": norm(moved),
             "displacement.relative": norm(moved) / norm(start),
-            "displacement.greatest": jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(moved)])),
+            "displacement.greatest": jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(watched)])),
             "displacement.cosine": product(now, start) / (norm(now) * norm(start)),
             "laziness": 1 - jnp.sum((change - linear) ** 2) / jnp.sum(change**2),
         }

@@ -97,8 +97,8 @@ class FourierGap(Measure):
         return relevant[None], jnp.abs(jax.lax.fori_loop(0, blocks, add, jnp.zeros_like(weight))) / blocks
 
 
-def first_weight(parameters: PyTree, n: int) -> Float[Array, "width n"]:
-    """The weights between the n inputs and the first layer of neurons."""
+def first_weight(parameters: PyTree, n: int, measure: str = "fourier_gap") -> Float[Array, "width n"]:
+    """The weights between the n inputs and the first layer. Raises SpecError for models without one."""
     if isinstance(parameters, MLP) and parameters.tokens is None:
         return parameters.hidden[0].weight
     if isinstance(parameters, SingleNeuron):
@@ -106,8 +106,8 @@ def first_weight(parameters: PyTree, n: int) -> Float[Array, "width n"]:
     if isinstance(parameters, PolyNet) and parameters.weight.shape[-1] == n:
         return parameters.weight
     raise SpecError(
-        f"measure 'fourier_gap' is for models mlp, single_neuron and polynet (not disjoint), but was given a "
-        f"{type(parameters).__name__}"
+        f"measure '{measure}' reads a first layer of weights, which models mlp (without tokens), single_neuron and "
+        f"polynet (not disjoint) have, but was given a {type(parameters).__name__}"
     )
 
 
