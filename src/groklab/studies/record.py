@@ -20,7 +20,7 @@ from groklab.report import charts
 from groklab.report.curves import Curves
 from groklab.report.summary import format_duration, format_flops
 from groklab.store.checkpoint_files import written_whole
-from groklab.studies.claims import Arm, Evidence, Finding, Trial
+from groklab.studies.claims import VERDICTS, Arm, Evidence, Finding, Trial
 from groklab.studies.study import Judged, Study, results_of, studies, study_of
 
 
@@ -73,10 +73,11 @@ def write_results(judged: Judged, folder: Path) -> Path:
 def write_pages(folder: Path) -> list[Path]:
     """The pages of all recorded studies, their charts, and the table of verdicts."""
     folder.mkdir(parents=True, exist_ok=True)
-    written, rows = [], []
+    written, rows, counts = [], [], []
     for listed in studies():
         study, judged = study_of(listed.name), recorded(listed.name)
         rows += list(_rows(study, judged))
+        counts.append(_counts(study, judged))
         if judged is not None:
             drawn = {name: _chart(judged, name) for name in judged.evidence.arms}
             for name, chart in drawn.items():
@@ -85,7 +86,7 @@ def write_pages(folder: Path) -> list[Path]:
             page.write_text(_page(judged), encoding="utf-8")
             written.append(page)
     index = folder / "index.md"
-    index.write_text(_index(rows), encoding="utf-8")
+    index.write_text(_index(counts, rows), encoding="utf-8")
     return [*written, index]
 
 
@@ -107,13 +108,38 @@ def verdict_table(judged: Judged) -> Any:
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 
-def _index(rows: list[list[str]]) -> str:
+def _index(counts: list[list[str]], rows: list[list[str]]) -> str:
     intro = (
         "# Verdicts\n\nWhat the field has claimed, and what our own runs say to it. Made by `make study-pages` from "
-        "recorded results; every claim, and what counts as reproduced, was fixed before the runs. Quick runs have "
-        "few seeds and are marked so.\n\n"
+        "recorded results; what counts as reproduced was fixed before the runs. Quick runs have few seeds, and runs "
+        "with changed settings are not of the size that the study asks for; both are marked."
     )
-    return intro + _table(["study", "claim", "published", "measured", "verdict"], rows)
+    columns = ["study", "about", "run", *VERDICTS]
+    return "\n\n".join(
+        [
+            intro,
+            "## Studies",
+            _table(columns, counts),
+            "## Claims",
+            _table(["study", "claim", "published", "measured", "verdict"], rows) + "\n",
+        ]
+    )
+
+
+def _counts(study: Study, judged: Judged | None) -> list[str]:
+    """A study's row: when it was run, and how many of its claims got each verdict."""
+    if judged is None:
+        return [study.name, study.title, "not run yet", *[""] * len(VERDICTS)]
+    found = [finding.verdict for finding in judged.findings.values()]
+    counts = [str(found.count(verdict) or "") for verdict in VERDICTS]
+    return [f"[{study.name}]({study.name}.md)", study.title, f"{judged.about['date']}{_size(judged)}", *counts]
+
+
+def _size(judged: Judged) -> str:
+    """What sets a run apart from a full one."""
+    if judged.about["quick"]:
+        return " (quick run)"
+    return " (changed settings)" if judged.about["settings"] else ""
 
 
 def _rows(study: Study, judged: Judged | None) -> Iterator[list[str]]:
@@ -122,7 +148,7 @@ def _rows(study: Study, judged: Judged | None) -> Iterator[list[str]]:
             yield [study.name, claim.statement, claim.published, "", "not run yet"]
             continue
         finding = judged.findings[claim.name]
-        verdict = f"**{finding.verdict}**{' (quick run)' if judged.about['quick'] else ''}"
+        verdict = f"**{finding.verdict}**{_size(judged)}"
         yield [f"[{study.name}]({study.name}.md)", claim.statement, claim.published, finding.measured, verdict]
 
 
