@@ -511,8 +511,7 @@ STUDY = Study(
     deviations=(
         "One rate for all sizes, where they choose among four; 60 runs for the lottery, where they have a million.",
         "Initialisation is uniform Xavier throughout, one of their three; scales follow our reading of it.",
-        "Displacement is the greatest over all parameters, theirs over the first layer.",
-        "The gap includes the neuron's outgoing weight; for 30 bits it is a mean over 8,192 inputs, good to 0.01.",
+        "The gap includes the neuron's outgoing weight; it is followed on 14 bits, where all inputs can be taken.",
         "Sample sizes and decays of the grokking runs are ours, with 3 of 20 bits; theirs stand in a figure only.",
         "Widths end at 1,000; `--set width-1000:model.width=100000` goes on.",
     ),
