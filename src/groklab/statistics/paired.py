@@ -17,7 +17,7 @@ can be below 2 / 2^n.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,8 +62,8 @@ def paired_ratio(
 
     `times`, `baseline_times`: [n] in steps, the same seed at the same index; `observed`, `baseline_observed`: [n]
     bool, False = censored then; `horizon`: steps to which both arms were given the chance to grok; `confidence`: the
-    coverage wanted; `bounds`: give 0 or infinity, not None, where the median or an end falls on a pair of which one run
-    only grokked, so that an arm that always groks compares as faster than one that never does.
+    coverage wanted; `bounds`: rank a pair of which one run only grokked by its nearest bound, that with the horizon in
+    place of the other's time, so that there are numbers everywhere, and none of them overstates a difference.
 
     - A pair with only the arm censored has a ratio above every number, one with only the baseline censored a ratio
       below every number; one with both censored has no place in the order and is counted but not ranked.
@@ -85,13 +85,13 @@ def paired_ratio(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
     arm, base = np.maximum(arm, 1), np.maximum(base, 1)
-    ratios = np.where(arm_seen, np.where(base_seen, arm / base, 0.0), np.inf)[arm_seen | base_seen]
+    below, above = (arm / horizon, horizon / base) if bounds else (0.0, np.inf)
+    ratios = np.where(arm_seen, np.where(base_seen, arm / base, below), above)[arm_seen | base_seen]
     ranked = np.sort(ratios)
-    known = float if bounds else _known
-    low, high, attained = _median_interval(ranked, confidence, known)
+    low, high, attained = _median_interval(ranked, confidence)
     restricted = (np.where(seen, np.minimum(t, horizon), horizon) for t, seen in ((arm, arm_seen), (base, base_seen)))
     return PairedRatio(
-        median=_median(ranked, known),
+        median=_median(ranked),
         low=low,
         high=high,
         confidence=attained,
@@ -117,20 +117,14 @@ def holm(p_values: Iterable[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _median(ranked: NDArray[np.float64], known: Callable[[float], float | None]) -> float | None:
+def _median(ranked: NDArray[np.float64]) -> float | None:
     if ranked.size == 0:
         return None
-    lower, upper = known(ranked[(ranked.size - 1) // 2]), known(ranked[ranked.size // 2])
-    if lower is None or upper is None:
-        return None
-    if lower == upper:
-        return lower
-    return None if (lower, upper) == (0, math.inf) else math.sqrt(lower * upper)
+    lower, upper = _known(ranked[(ranked.size - 1) // 2]), _known(ranked[ranked.size // 2])
+    return None if lower is None or upper is None else math.sqrt(lower * upper)
 
 
-def _median_interval(
-    ranked: NDArray[np.float64], confidence: float, known: Callable[[float], float | None]
-) -> tuple[float | None, float | None, float]:
+def _median_interval(ranked: NDArray[np.float64], confidence: float) -> tuple[float | None, float | None, float]:
     """Ends of the interval and the coverage attained; ranked: [n] ascending."""
     n = ranked.size
     if n == 0:
@@ -138,7 +132,7 @@ def _median_interval(
     coverage = 1 - 2 * binom.cdf(np.arange((n + 1) // 2), n, 0.5)  # entry k-1: the interval from r_(k) to r_(n-k+1)
     # Coverage falls with k, so the shortest interval is the last that suffices; 1e-12 forgives rounding in the cdf.
     k = max(1, int(np.sum(coverage >= confidence - 1e-12)))
-    return known(ranked[k - 1]), known(ranked[n - k]), float(coverage[k - 1])
+    return _known(ranked[k - 1]), _known(ranked[n - k]), float(coverage[k - 1])
 
 
 def _known(ratio: float) -> float | None:

@@ -9,7 +9,7 @@ kept of runs is small and plain, so that anybody can judge again what is recorde
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -141,39 +141,53 @@ class Evidence:
 def compared(arm: Arm, baseline: Arm, time: Time = "t_grokked") -> PairedRatio:
     """The time of an arm over that of another, by the seeds that they share. Raises GroklabError if there are none.
 
-    Ends are 0 or infinity where all that is known is that one run got there within the budget and the other did not.
+    What happens beyond the smaller of both budgets is not looked at. A run that has not got there by then counts with
+    that budget where its partner has, so that no difference is overstated; pairs of which neither has are not ranked.
     """
     seeds = [trial.seed for trial in baseline.trials]
     paired = [seed for seed in (trial.seed for trial in arm.trials) if seed in seeds]
     if not paired:
         raise GroklabError(f"arms '{arm.name}' and '{baseline.name}' have no seed in common")
-    one, other = (Arm(a.name, tuple(t for t in a.trials if t.seed in paired), a.budget) for a in (arm, baseline))
-    return paired_ratio(*one.times(time), *other.times(time), max(arm.budget, baseline.budget), bounds=True)
+    horizon, times = min(arm.budget, baseline.budget), []
+    for each in (arm, baseline):
+        shared = replace(each, trials=tuple(trial for trial in each.trials if trial.seed in paired))
+        found, observed = shared.times(time)
+        times += [found, [seen and t <= horizon for t, seen in zip(found, observed, strict=True)]]
+    return paired_ratio(*times, horizon, bounds=True)
 
 
 def ratio_said(ratio: PairedRatio) -> str:
     """Such as "0.52 (0.47 to 0.60; 93.8 % interval of 5 pairs, p = 0.062) times the steps"."""
-
-    def number(value: float | None) -> str:
-        if value is None:
-            return "unknown"
-        return f"{value:.2f}" if 0 < value < np.inf else f"{'above' if value else 'below'} any seen"
-
+    if ratio.median is None:
+        return f"not known: of {ratio.pairs} pairs no run got there"
     certainty = f"{100 * ratio.confidence:.3g} % interval of {ratio.pairs} pairs, p = {ratio.p_value:.2g}"
-    return f"{number(ratio.median)} ({number(ratio.low)} to {number(ratio.high)}; {certainty}) times the steps"
+    if ratio.censored_pairs:
+        certainty += f", bounds in {ratio.censored_pairs}"
+    return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}; {certainty}) times the steps"
+
+
+def below_one(ratio: PairedRatio) -> bool:
+    """Whether the arm is faster beyond chance: the whole interval below 1, with a coverage of 90 % at least."""
+    return ratio.high is not None and ratio.high < 1 and ratio.confidence >= 0.9
+
+
+def above_one(ratio: PairedRatio) -> bool:
+    """Whether the arm is slower beyond chance."""
+    return ratio.low is not None and ratio.low > 1 and ratio.confidence >= 0.9
 
 
 def faster(ratio: PairedRatio, reproduced: float, partly: float = 1.0) -> Finding:
     """A claim of so many times fewer steps.
 
     Reproduced where the median ratio is at most `reproduced` and the interval lies below 1; partly where the median is
-    at most `partly` and the interval lies below 1, or the former without the latter; otherwise not.
+    at most `partly` and the interval lies below 1, or the former without the latter; otherwise not. Not comparable
+    where neither of them ever got there.
     """
-    middle = np.inf if ratio.median is None else ratio.median
-    below = ratio.high is not None and ratio.high < 1
-    if middle <= reproduced and below:
+    if ratio.median is None:
+        return Finding("not comparable", ratio_said(ratio), "neither gets there within the budget")
+    if ratio.median <= reproduced and below_one(ratio):
         verdict: Verdict = "reproduced"
-    elif middle <= reproduced or (middle <= partly and below):
+    elif ratio.median <= reproduced or (ratio.median <= partly and below_one(ratio)):
         verdict = "partly"
     else:
         verdict = "not reproduced"
