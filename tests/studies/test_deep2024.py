@@ -21,10 +21,11 @@ def rise(at: float, width: float = 1500) -> np.ndarray:
         (0.1 + 0.8 * rise(30_000, 5000), 1),
         (0.1 + 0.4 * rise(10_000) + 0.4 * rise(40_000), 2),
         (0.1 + 0.07 * rise(10_000) + 0.7 * rise(40_000), 1),
+        (0.1 + 0.8 * rise(10_000) - 0.4 * rise(25_000) + 0.4 * rise(40_000), 1),
         (np.full(len(STEP), 0.1), 0),
     ],
 )
-def test_surges_are_rises_with_a_plateau_between_them(accuracy: np.ndarray, expected: int):
+def test_surges_are_rises_above_all_before_with_a_plateau_between_them(accuracy: np.ndarray, expected: int):
     noise = np.random.default_rng(0).normal(0, 0.002, len(STEP))
     assert surges(STEP, accuracy + noise) == expected
 
