@@ -14,21 +14,15 @@ from dataclasses import replace
 from typing import Any
 
 from groklab.statistics.paired import PairedRatio, holm
+from groklab.studies.baselines import GRID, comparison, tuned, tuning
 from groklab.studies.claims import Claim, Evidence, Finding, below_one, compared, ratio_said
 from groklab.studies.study import TUNING_SEEDS, Study
 
 Recipe = dict[str, Any]
 
 PAIRS = 8  # the fewest of which the best of five levers can be significant after Holm's correction
-RATES, DECAYS = (3e-4, 1e-3, 3e-3), (0.3, 1.0, 3.0)
-GRID: dict[str, Recipe] = {
-    f"adamw-{rate:g}-{decay:g}": {"optimizer": {"kind": "adamw", "learning_rate": rate, "weight_decay": decay}}
-    for rate in RATES
-    for decay in DECAYS
-}
-SUMS = {"kind": "modular", "operation": "a+b", "modulus": 97, "train_fraction": 0.5}
 SIGNS = {"kind": "parity", "n": 40, "k": 3, "train_size": 1000, "test_size": 2000}
-NETWORK = {"kind": "transformer"}
+PERCEPTRON = {"kind": "mlp", "width": 1000, "biases": "hidden"}
 
 LATER = {"kind": "then", "second": {"kind": "after_step", "step": 100}}  # so long after memorisation
 
@@ -82,29 +76,16 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def setting(task: Mapping[str, Any], model: Mapping[str, Any], arms: Mapping[str, Recipe], **changes: Any) -> Recipe:
-    on_signs = task["kind"] == "parity"
+def on_signs(arms: Mapping[str, Recipe], count: int = PAIRS, first: int = TUNING_SEEDS) -> Recipe:
+    """An experiment on parities, with the hinge loss."""
     return {
-        "task": dict(task),
-        "model": dict(model),
-        "budget": {
-            "steps": 10_000 if on_signs else 3000,
-            "batch_size": 32 if on_signs else 512,
-            "evaluate_every": 25 if on_signs else 10,
-        },
-        "seeds": {"count": PAIRS, "first": TUNING_SEEDS},
+        "task": SIGNS,
+        "model": PERCEPTRON,
+        "budget": {"steps": 10_000, "batch_size": 32, "evaluate_every": 25},
+        "seeds": {"count": count, "first": first},
         "checkpoints": [],
-        "arms": dict(arms),
-    } | changes
-
-
-PERCEPTRON = {"kind": "mlp", "width": 1000, "biases": "hidden"}
-TUNING = {"seeds": {"count": 2, "first": 0}}
-
-
-def tuned(found: Evidence, tuning: str) -> Recipe:
-    """The recipe of the grid with the smallest restricted mean time to grok."""
-    return GRID[min(GRID, key=lambda name: found.arm(tuning, name).restricted_mean())]
+        "arms": {name: arm | {"loss": "hinge"} for name, arm in arms.items()},
+    }
 
 
 def together(*levers: Recipe) -> Recipe:
@@ -120,17 +101,20 @@ def sums(found: Evidence) -> Recipe:
     """Every lever on addition, beside the tuned AdamW."""
     base = tuned(found, "tuning-sums")
     every = {name: lever for of_class in ON_SUMS.values() for name, lever in of_class.items()}
-    return setting(SUMS, NETWORK, {"adamw": base} | {name: together(base, lever) for name, lever in every.items()})
+    return comparison("a+b", {"adamw": base} | {name: together(base, lever) for name, lever in every.items()}, PAIRS)
 
 
 def architecture(changes: Mapping[str, Any]) -> Callable[[Evidence], Recipe]:
-    return lambda found: setting(SUMS, NETWORK | dict(changes), {"adamw": tuned(found, "tuning-sums")})
+    def spec(found: Evidence) -> Recipe:
+        on_sums = comparison("a+b", {"adamw": tuned(found, "tuning-sums")}, PAIRS)
+        return on_sums | {"model": on_sums["model"] | changes}
+
+    return spec
 
 
 def parities(found: Evidence) -> Recipe:
     base = tuned(found, "tuning-signs")
-    arms = {"adamw": base} | {name: together(base, lever) for name, lever in ON_SIGNS.items()}
-    return setting(SIGNS, PERCEPTRON, {name: arm | {"loss": "hinge"} for name, arm in arms.items()})
+    return on_signs({"adamw": base} | {name: together(base, lever) for name, lever in ON_SIGNS.items()})
 
 
 def best(found: Evidence, kind: str) -> str:
@@ -150,7 +134,7 @@ def combined(found: Evidence) -> Recipe:
         "with schedule": together(base, regularised, chosen["schedules"]),
         "all": together(base, *chosen.values()),
     }
-    return setting(SUMS, NETWORK, arms, seeds={"count": PAIRS, "first": 2 * TUNING_SEEDS})
+    return comparison("a+b", arms, PAIRS, first=2 * TUNING_SEEDS)
 
 
 # --- judges ----------------------------------------------------------------------------------------------------------
@@ -233,10 +217,8 @@ STUDY = Study(
     title="The founding proposal: levers alone and together",
     papers=("Optimizing Grokking Efficiency, research proposal (M. Taj 2024)",),
     experiments={
-        "tuning-sums": setting(SUMS, NETWORK, GRID, **TUNING),
-        "tuning-signs": setting(
-            SIGNS, PERCEPTRON, {name: arm | {"loss": "hinge"} for name, arm in GRID.items()}, **TUNING
-        ),
+        "tuning-sums": tuning("a+b"),
+        "tuning-signs": on_signs(GRID, count=2, first=0),
         "sums": sums,
         **{name: architecture(changes) for name, changes in ARCHITECTURES.items()},
         "parities": parities,

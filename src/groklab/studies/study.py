@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from groklab.result import Result
 
-PARTS = ("claims", "networks", "study", "record")  # files of this package that are no studies
+PARTS = ("baselines", "claims", "networks", "study", "record")  # files of this package that are no studies
 CURVE_POINTS = 40
 CURVES = ("train_accuracy", "held_out_accuracy")
 TUNING_SEEDS = 100  # seeds below are for tuning, those from here on for reporting
@@ -60,9 +60,12 @@ class Study:
     calculate: Callable[[Mapping[str, Result]], Mapping[str, Any]] | None = None
 
     def experiment(self, name: str, found: Evidence, quick: bool, settings: Sequence[str] = ()) -> Experiment:
-        """One experiment, named after study and experiment; `settings` are EXPERIMENT:PATH=VALUE, * for every one."""
+        """One experiment, named after study and experiment unless it has a name, as one has that studies share.
+
+        `settings` are EXPERIMENT:PATH=VALUE, * for every one.
+        """
         spec = self.experiments[name]
-        data = dict(spec(found) if callable(spec) else spec) | {"name": f"{self.name}-{name}"}
+        data = {"name": f"{self.name}-{name}"} | dict(spec(found) if callable(spec) else spec)
         changes = [*self.quick.get("*", ()), *self.quick.get(name, ())] or ["seeds.count=2"] if quick else []
         for setting in settings:
             where, _, change = setting.partition(":")

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from groklab.studies.baselines import comparison, tuned, tuning
 from groklab.studies.claims import Claim, Evidence, Finding, all_hold, below_one, compared, faster, ratio_said, within
-from groklab.studies.study import TUNING_SEEDS, Study
+from groklab.studies.study import Study
 
 OPERATIONS = {"plus": "a+b", "minus": "a-b", "times": "a*b", "over": "a/b"}
 PUBLISHED = {"plus": 720, "minus": 1040, "times": 710, "over": 980}
-RATES, DECAYS = (3e-4, 1e-3, 3e-3), (0.3, 1.0, 3.0)
 GROKFAST = {
     "optimizer": {"kind": "adam", "l2": 0.005},
     "methods": [{"kind": "grokfast_ema", "alpha": 0.95, "lamb": 2.0}],
@@ -23,41 +23,10 @@ GROKFAST = {
 DELAYED = {"optimizer": "adam", "methods": ["delayed_compression"]}
 
 
-def setting(
-    operation: str, arms: dict[str, Any], seeds: int, first: int = TUNING_SEEDS, steps: int = 3000
-) -> dict[str, Any]:
-    """The comparison's task and network, those of Grokfast: two layers, modulus 97, half of the pairs."""
-    return {
-        "task": {"kind": "modular", "operation": operation, "modulus": 97, "train_fraction": 0.5},
-        "model": {"kind": "transformer"},
-        "budget": {"steps": steps, "batch_size": 512, "evaluate_every": 10},
-        "seeds": {"count": seeds, "first": first},
-        "checkpoints": [],
-        "arms": arms,
-    }
-
-
-def adamw(rate: float, decay: float) -> dict[str, Any]:
-    return {"optimizer": {"kind": "adamw", "learning_rate": rate, "weight_decay": decay}}
-
-
-def tuned(found: Evidence) -> dict[str, Any]:
-    """The AdamW of the grid with the smallest restricted mean time to grok, on addition."""
-    names = [(rate, decay) for rate in RATES for decay in DECAYS]
-    best = min(names, key=lambda pair: found.arm("tuning", _name(*pair)).restricted_mean())
-    return adamw(*best)
-
-
-def _name(rate: float, decay: float) -> str:
-    return f"adamw-{rate:g}-{decay:g}"
-
-
 def side_by_side(operation: str) -> Any:
-    """The published comparison on one operation, with a tuned AdamW and the untuned one of Power et al. besides."""
-    return lambda found: setting(
-        operation,
-        {"grokfast": GROKFAST, "delayed": DELAYED, "adamw": adamw(1e-3, 1.0), "adamw-tuned": tuned(found)},
-        seeds=10,
+    """The published comparison on one operation, with a tuned AdamW besides."""
+    return lambda found: comparison(
+        operation, {"grokfast": GROKFAST, "delayed": DELAYED, "adamw-tuned": tuned(found)}, seeds=10
     )
 
 
@@ -147,12 +116,10 @@ STUDY = Study(
     title="Two phases: overfit, then compress",
     papers=("A Simple Method for Accelerating Grokking, LessWrong 38RcAQezS2AEcaEGv (2025)", "code: vuciv/grokfast"),
     experiments={
-        "tuning": setting(
-            "a+b", {_name(rate, decay): adamw(rate, decay) for rate in RATES for decay in DECAYS}, seeds=2, first=0
-        ),
+        "tuning": tuning("a+b"),
         **{name: side_by_side(operation) for name, operation in OPERATIONS.items()},
-        "ablation": setting("a+b", ABLATIONS, seeds=5),
-        "cost": setting(
+        "ablation": comparison("a+b", ABLATIONS, seeds=5),
+        "cost": comparison(
             "a+b",
             {
                 "frobenius": penalty("delayed_compression", "always", strength=0.01),
