@@ -38,6 +38,7 @@ WIDTHS = (10, 100, 1000)
 SAMPLES, DECAYS = (200, 400, 800), (0.0, 0.01, 0.1)
 STEPS, NET_STEPS = 100_000, 30_000
 CHANCE = 0.55
+ROUNDING = 1e-6
 SOLVED = {"memorised": 0.9999, "grokked": 0.9999}  # all of 8,192: the paper's criterion
 
 
@@ -83,7 +84,16 @@ HIDDEN = setting(
     measures=[{"kind": "displacement", "greatest_of": "first"}],
     **seeds(60),
 )
-GAP = setting(14, 3, RELU, {"sgd": arm(0.01)}, 40_000, 20, measures=["fourier_gap"])  # 14 bits: all inputs, no sample
+GAP = setting(  # 14 bits: by all inputs, not a sample
+    14,
+    3,
+    RELU,
+    {"sgd": arm(0.01)},
+    40_000,
+    20,
+    measures=["fourier_gap"],
+    seeds={"count": 25, "first": 2 * TUNING_SEEDS},
+)
 
 
 def source(**fixed: int) -> dict[str, Any]:
@@ -112,11 +122,17 @@ def _last_at_chance(curves: Mapping[str, np.ndarray]) -> int:
 
 
 def _gaps(result: Result) -> list[dict[str, float | None]]:
-    """Of each run: time, and the greatest gap of a neuron at the start and at the end of the time at chance."""
+    """Of each run: time, the greatest gap of a neuron at the start and at the end of the time at chance, and the mean
+    one then."""
     found = []
     for run in result.runs:
-        gap, last = run.curves["fourier_gap.greatest"], _last_at_chance(run.curves)
-        found.append({"time": run.t_grokked, "first": _short(gap[0]), "last": _short(gap[last]) if last >= 4 else None})
+        gap, mean, last = (
+            run.curves["fourier_gap.greatest"],
+            run.curves["fourier_gap.mean"],
+            _last_at_chance(run.curves),
+        )
+        ends = (_short(gap[last]), _short(mean[last])) if last >= 4 else (None, None)
+        found.append({"time": run.t_grokked, "first": _short(gap[0]), "last": ends[0], "mean": ends[1]})
     return found
 
 
@@ -267,9 +283,10 @@ def judge_gap(found: Evidence) -> Finding:
         return Finding(
             "not comparable", f"{len(runs)} runs", "most never learned, or were at chance for too few evaluations"
         )
-    share = float(np.mean([run["last"] > max(run["first"], 0.01) for run in runs]))
-    first, last = (np.median([run[name] for run in runs]) for name in ("first", "last"))
-    said = f"grown in {100 * share:.0f} % of {len(runs)} runs, median {first:.3g} to {last:.3g}"
+    share = float(np.mean([run["last"] > max(run["first"], ROUNDING) for run in runs]))
+    first, last, mean = (np.median([run[name] for run in runs]) for name in ("first", "last", "mean"))
+    said = f"grown in {100 * share:.0f} % of {len(runs)} runs, median {first:.3g} to {last:.3g}; of the mean neuron "
+    said += f"{mean:.3g} then"
     return Finding("reproduced" if share >= 0.8 else "partly" if share >= 0.5 else "not reproduced", said)
 
 
@@ -450,7 +467,7 @@ STUDY = Study(
             "SGD amplifies the gap (no number)",
             f"greatest gap of a neuron, by all inputs, at the last evaluation below {CHANCE}, against the first, 25 "
             "runs on 3 of 14 bits",
-            "reproduced: greater, and over 0.01, in 80 % of runs; partly: in half; otherwise not",
+            "reproduced: greater, and beyond rounding (1e-6), in 80 % of runs; partly: in half; otherwise not",
             judge_gap,
         ),
         Claim(
@@ -511,7 +528,9 @@ STUDY = Study(
     deviations=(
         "One rate for all sizes, where they choose among four; 60 runs for the lottery, where they have a million.",
         "Initialisation is uniform Xavier throughout, one of their three; scales follow our reading of it.",
-        "The gap includes the neuron's outgoing weight; it is followed on 14 bits, where all inputs can be taken.",
+        "The gap includes the neuron's outgoing weight; it is followed on 14 bits, where all inputs can be taken. Until "
+        "a first run, on other seeds, its rule asked for 0.01, the error of a sampled gradient, which is more than all "
+        "of the gradients here.",
         "Sample sizes and decays of the grokking runs are ours, with 3 of 20 bits; theirs stand in a figure only.",
         "Widths end at 1,000; `--set width-1000:model.width=100000` goes on.",
     ),
