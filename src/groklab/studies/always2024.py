@@ -2,9 +2,10 @@
 
 Humayun, Balestriero and Baraniuk 2024 (arXiv 2402.15555, code AhmedImtiazPrio/grok-adversarial). An MLP of depth 4
 (three hidden layers in the code) and width 200 on 1,000 MNIST images, of the usual initial size, becomes robust against
-PGD only at about 10,000 steps, long after it fits them. The local complexity around training examples falls, rises until they are fitted, and falls again
-before robustness comes; weights eight times too large leave out the first descent. Batch norm removes or delays it.
-Their curves are single runs with Adam. CIFAR-10 is not run here: its files are no part of this laboratory.
+PGD only at about 10,000 steps, long after it fits them. The local complexity around training examples falls, rises
+until they are fitted, and falls again before robustness comes; weights eight times too large leave out the first
+descent. Batch norm removes or delays it. Their curves are single runs with Adam. CIFAR-10 is not run here: its files
+are no part of this laboratory.
 """
 
 from __future__ import annotations
@@ -164,6 +165,11 @@ def falls(runs: list[dict[str, Any]]) -> np.ndarray:
     return np.array([1 - run["end"] / max(run["peak"], 1e-9) for run in runs])
 
 
+def descended(runs: list[dict[str, Any]]) -> np.ndarray:
+    """[n] whether there was a second descent, which is one after an ascent."""
+    return (rises(runs) >= CHANGE) & (falls(runs) >= CHANGE)
+
+
 def judge_phases(found: Evidence) -> Finding:
     if short := too_short(found):
         return short
@@ -173,7 +179,7 @@ def judge_phases(found: Evidence) -> Finding:
         {
             "descent": most(dips(runs) >= CHANGE),
             "ascent": most(rise >= CHANGE),
-            "second descent": most((rise >= CHANGE) & (fall >= CHANGE)),
+            "second descent": most(descended(runs)),
         },
         f"first descent {spread(dips(runs))} of the start, ascent {spread(rise)} of the dip, second descent "
         f"{spread(fall)} of the peak, which is at step {spread([run['peak_step'] for run in runs], 0)}; images fitted "
@@ -199,21 +205,25 @@ def judge_large(found: Evidence) -> Finding:
 def judge_random(found: Evidence) -> Finding:
     if short := too_short(found):
         return short
-    left = [run["random_end_by_peak"] for run in found.calculated["phases"]["usual"]]
-    return all_hold({"falls there too": most(np.array(left) <= 1 - CHANGE)}, f"{spread(left)} times that at the peak")
+    runs = found.calculated["phases"]["usual"]
+    left = np.array([run["random_end_by_peak"] for run in runs])
+    said = f"{spread(left)} times that at the peak"
+    if not most(descended(runs)):
+        return Finding("not comparable", said, "around training images there is no second descent")
+    return all_hold({"falls there too": most(left <= 1 - CHANGE)}, said)
 
 
 def judge_robust(found: Evidence) -> Finding:
     if short := too_short(found):
         return short
     runs = found.calculated["robustness"]["late"]["usual"]
-    late = [run["gain"] is not None and run["gain"] >= 0.1 for run in runs]
-    behind = [run["half_step"] is not None and run["half_step"] >= 2 * run["fitted"] for run in runs]
-    halves = [run["half_step"] for run in runs if run["half_step"] is not None]
+    late = [run for run in runs if run["gain"] is not None and run["gain"] >= 0.1]
+    halves = [run["half_step"] for run in late]
+    behind = [run["half_step"] >= 2 * run["fitted"] for run in late]
     return all_hold(
         {
-            "a gain of 0.1 after fitting": most(late),
-            "half of it at twice the steps of fitting or later": most(behind),
+            "a gain of 0.1 after fitting": len(late) >= 0.8 * len(runs),
+            "half of it at twice the steps of fitting or later": sum(behind) >= 0.8 * len(runs),
             "half of it between 3,333 and 30,000 steps": bool(halves) and 10_000 / 3 <= np.median(halves) <= 30_000,
         },
         f"gain {spread([run['gain'] for run in runs])} after fitting at step "
@@ -227,15 +237,14 @@ def judge_before(found: Evidence) -> Finding:
     if short := too_short(found):
         return short
     runs, robust = found.calculated["phases"]["usual"], found.calculated["robustness"]["late"]["usual"]
-    descended = (rises(runs) >= CHANGE) & (falls(runs) >= CHANGE)
     ratios = [
         p["half_step"] / r["half_step"]
-        for p, r, fell in zip(runs, robust, descended, strict=True)
+        for p, r, fell in zip(runs, robust, descended(runs), strict=True)
         if fell and r["half_step"] and r["gain"] >= 0.1
     ]
     if len(ratios) < 3:
         said = f"{len(ratios)} runs had a second descent and became robust late"
-        return Finding("not comparable", said, "in the others there is nothing to come before, or to come")
+        return Finding("not comparable", said, "it takes three runs that have both")
     ratio = float(np.median(ratios))
     verdict = "reproduced" if most(np.array(ratios) <= 1) else "partly" if ratio <= 1.5 else "not reproduced"
     return Finding(verdict, f"half of the second descent at {spread(ratios)} times the steps of half of the robustness")
@@ -323,7 +332,8 @@ STUDY = Study(
             "section 3",
             "no number",
             "at uniformly random images, at the end by that when the complexity around training images has its peak",
-            "reproduced: at most 0.8 in 4 of 5 runs; otherwise not",
+            "reproduced: at most 0.8 in 4 of 5 runs; otherwise not; not comparable: no second descent around training "
+            "images in 4 of 5",
             judge_random,
         ),
         Claim(
@@ -336,7 +346,8 @@ STUDY = Study(
             "after training images are fitted (0.99), and the step of half of it. Said, but not judged: when the "
             "network generalises, at 95 % of its best held-out accuracy",
             "three conditions: a gain of 0.1 in 4 of 5 runs; half of it at twice the steps of fitting or later in 4 of "
-            "5; the median step within a factor of 3 of 10,000. reproduced: all; partly: some; not: none",
+            "5; the median step, where there is such a gain, within a factor of 3 of 10,000. reproduced: all; partly: "
+            "some; not: none",
             judge_robust,
         ),
         Claim(

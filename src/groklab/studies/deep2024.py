@@ -174,10 +174,9 @@ def judge_later(found: Evidence) -> Finding:
             conditions[f"depth {deep} {word} later than {shallow}"] = above_one(ratio)
             said.append(f"depth {deep} to {shallow}, {word}: {ratio_said(ratio)}")
             if all(2 * arms[depth].reached(time) <= len(arms[depth]) for depth in (deep, shallow)):
-                unseen.append(f"depth {deep} nor {shallow} {word}")
+                unseen.append(f"at neither depth {deep} nor {shallow} most runs have got there ({time})")
     if unseen:
-        reason = f"within {STEPS:,} steps most of neither {', of neither '.join(unseen)}"
-        return Finding("not comparable", "; ".join(said), reason)
+        return Finding("not comparable", "; ".join(said), "; ".join(unseen))
     return all_hold(conditions, "; ".join(said))
 
 
@@ -280,9 +279,10 @@ def judge_norm(found: Evidence) -> Finding:
     if 2 * min(few.reached(), many.reached()) <= len(few):
         said = f"5,000: {few.said()}; 7,000: {many.said()}"
         return Finding("not comparable", said, "most runs have not generalised within this budget")
-    norms = {trial.seed: trial.curve("weight_norm") for trial in many.trials}
-    pairs = [(trial.curve("weight_norm"), norms[trial.seed]) for trial in few.trials if trial.seed in norms]
-    apart = max(float(np.nanmax(np.abs(a / b - 1))) for a, b in pairs if len(a) == len(b))  # where neither diverged
+    pairs = [(a, b) for a in few.trials for b in many.trials if a.seed == b.seed and a.steps == b.steps]
+    if not pairs:
+        return Finding("not comparable", "", "of each pair a run diverged")
+    apart = max(float(np.nanmax(np.abs(a.curve("weight_norm") / b.curve("weight_norm") - 1))) for a, b in pairs)
     ratio = compared(few, many)
     said = f"norms at most {apart:.1%} apart; steps to generalise, 5,000 to 7,000 images: {ratio_said(ratio)}"
     differ = ratio.median is not None and not 1 / 1.25 <= ratio.median <= 1.25

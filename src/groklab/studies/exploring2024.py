@@ -9,6 +9,7 @@ within 1,800 steps, those with weight decay generalise best. Its networks are gi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,14 @@ def setting(
     steps: int,
     model: dict[str, Any] = PAIRS,
     batch: int | str = "full",
+    stop: str = "stable",
 ) -> dict[str, Any]:
     """Addition mod 97 with so many per cent of the pairs; as equations where the model is for them."""
     layout = "a op b =" if model is EQUATIONS else "a b"
     return {
         "task": {"kind": "modular", "operation": "a+b", "modulus": 97, "layout": layout, "train_fraction": share / 100},
         "model": model,
-        "budget": {"steps": steps, "batch_size": batch, "evaluate_every": 20},
+        "budget": {"steps": steps, "batch_size": batch, "evaluate_every": 20, "stop": stop},
         "seeds": {"count": seeds, "first": TUNING_SEEDS},
         "checkpoints": [],
         "arms": arms,
@@ -70,9 +72,7 @@ STEPS = {  # of each experiment with the base settings, longer than where it is 
     "pairs-15": 25_000,
     "pairs-30": 15_000,
     "pairs-45": 8000,
-    "pairs-75": 4000,
-    "pairs-90": 4000,
-    "equations-30": 6000,
+    "equations-30": 9000,
     "equations-45": 9000,
     "equations-60": 9000,
     "equations-75": 3000,
@@ -88,11 +88,10 @@ def too_short(arm: Arm, steps: int) -> Finding | None:
 
 
 def delays(arm: Arm) -> list[float]:
-    """Steps from memorised to generalised of each run that has done both; 0 where the latter came first."""
+    """Steps from memorised to generalised; 0 where the latter came first, infinite where one was not reached."""
     return [
-        max(0, trial.t_grokked - trial.t_memorised)
+        np.inf if trial.t_grokked is None or trial.t_memorised is None else max(0, trial.t_grokked - trial.t_memorised)
         for trial in arm.trials
-        if trial.t_grokked is not None and trial.t_memorised is not None
     ]
 
 
@@ -111,7 +110,7 @@ def said_twice(arm: Arm) -> str:
 
 def judge_least_share(found: Evidence) -> Finding:
     short, enough = found.arm("equations-30", BASE), found.arm("equations-45", BASE)
-    if early := too_short(short, STEPS["equations-30"]):
+    if early := too_short(short, STEPS["equations-30"]) or too_short(enough, STEPS["equations-45"]):
         return early
     said = f"30 %: {short.said()}; 45 %: {enough.said()}"
     if short.reached() > len(short) / 2:
@@ -122,8 +121,9 @@ def judge_least_share(found: Evidence) -> Finding:
 def judge_equations(found: Evidence) -> Finding:
     arms = {share: found.arm(f"equations-{share}", BASE) for share in (45, 60)}
     said = "; ".join(f"{share} %: {said_twice(arm)}" for share, arm in arms.items())
-    if early := too_short(arms[45], STEPS["equations-45"]):
-        return Finding("not comparable", said, early.reason)
+    for share, arm in arms.items():
+        if early := too_short(arm, STEPS[f"equations-{share}"]):
+            return Finding("not comparable", said, early.reason)
     one, other = (within(arm.median().median, 6000 / 1.5, 6000 * 1.5, said, nearly=2) for arm in arms.values())
     return one if one.verdict == other.verdict else Finding("partly", said)
 
@@ -153,7 +153,7 @@ def judge_fails(found: Evidence) -> Finding:
 
 def judge_memorised(found: Evidence) -> Finding:
     arm = found.arm("pairs-30", BASE)
-    return within(arm.median("t_memorised").median, 200 / 1.5, 200 * 1.5, arm.said("t_memorised"))
+    return within(arm.median("t_memorised").median, 0, 200 * 1.5, arm.said("t_memorised"))
 
 
 def judge_surge(found: Evidence) -> Finding:
@@ -164,16 +164,15 @@ def judge_surge(found: Evidence) -> Finding:
 
 
 def judge_shares(found: Evidence) -> Finding:
-    arms = {share: found.arm(f"pairs-{share}", BASE) for share in (30, 45, 75, 90)}
+    arms = {share: found.arm(f"pairs-{share}", BASE) for share in (30, 45)}
     said = "; ".join(f"{share} %: {said_twice(arm)}" for share, arm in arms.items())
-    if early := too_short(arms[30], STEPS["pairs-30"]):
-        return Finding("not comparable", said, early.reason)
-    medians = {share: float(np.median(delays(arm))) if delays(arm) else np.inf for share, arm in arms.items()}
+    for share, arm in arms.items():
+        if early := too_short(arm, STEPS[f"pairs-{share}"]):
+            return Finding("not comparable", said, early.reason)
+    medians = {share: float(np.median(delays(arm))) for share, arm in arms.items()}
     conditions = {
         "the delay at 45 % is less than half of that at 30 %": medians[45] < 0.5 * medians[30],
         "there still is one at 45 %": share_with_delay(arms[45]) > 0.5,
-        "none at 75 %": arms[75].reached() == len(arms[75]) and share_with_delay(arms[75]) < 0.5,
-        "none at 90 %": arms[90].reached() == len(arms[90]) and share_with_delay(arms[90]) < 0.5,
     }
     return all_hold(conditions, said)
 
@@ -206,7 +205,7 @@ def judge_mlp_deeper(found: Evidence) -> Finding:
 
 
 def judge_transformer_only(found: Evidence) -> Finding:
-    others = {name: found.arm(name, BASE) for name in ("lstm", "mlp", "mlp-deeper")}
+    others = {name: found.arm(name, BASE) for name in ("lstm", "mlp")}
     transformer = found.arm("pairs-45", BASE)
     said = "; ".join(f"{name}: {arm.said()}" for name, arm in {"transformer": transformer, **others}.items())
     if early := too_short(transformer, STEPS["pairs-45"]):
@@ -242,15 +241,16 @@ def judge_decay_best(found: Evidence) -> Finding:
         by = best[name] - best[other]  # of equal seeds
         return bool(np.median(by) >= 0.02 and np.mean(by > 0) >= 0.8)
 
-    return all_hold(
-        {
-            f"{name} is better than {other}": better(name, other)
-            for name in DECAYED
-            for other in arms
-            if other not in DECAYED
-        },
-        said,
-    )
+    conditions = {
+        f"{name} is better than {other}": better(name, other)
+        for name in DECAYED
+        for other in arms
+        if other not in DECAYED
+    }
+    finding = all_hold(conditions, said)
+    if 2 * sum(conditions.values()) < len(conditions):
+        return replace(finding, verdict="not reproduced")
+    return finding
 
 
 def network(model: dict[str, Any], steps: int) -> dict[str, Any]:
@@ -275,16 +275,14 @@ STUDY = Study(
         "lstm": network({"kind": "lstm", "width": 20}, LSTM_STEPS),
         "mlp": network({"kind": "mlp", "width": 512}, MLP_STEPS),
         "mlp-deeper": network({"kind": "mlp", "layers": 2, "width": 512}, DEEPER_STEPS),
-        "optimisers": setting(50, FULL_BATCH, 10, OPTIMISER_STEPS),
-        "optimisers-128": setting(50, MINIBATCH, 10, OPTIMISER_STEPS, batch=128),
+        "optimisers": setting(50, FULL_BATCH, 10, OPTIMISER_STEPS, stop="never"),
+        "optimisers-128": setting(50, MINIBATCH, 10, OPTIMISER_STEPS, batch=128, stop="never"),
     },
     quick={
         "*": ("seeds.count=1",),
         "pairs-15": ("budget.steps=200",),
         "pairs-30": ("budget.steps=1000",),
         "pairs-45": ("budget.steps=500",),
-        "pairs-75": ("budget.steps=1500",),
-        "pairs-90": ("budget.steps=1500",),
         "equations-30": ("budget.steps=60",),
         "equations-45": ("budget.steps=60",),
         "equations-60": ("budget.steps=60",),
@@ -302,7 +300,7 @@ STUDY = Study(
             "As equations, at least about 40 % of the pairs are needed.",
             "section on the share of data",
             "40 %, about",
-            "runs that generalise with 30 % within 6,000 steps and with 45 % within 9,000, 5 seeds",
+            "runs that generalise within 9,000 steps with 30 and with 45 %, 5 seeds each",
             "reproduced: at most half of them with 30 %, more than half with 45 %; partly: at most half "
             "of either; otherwise not",
             judge_least_share,
@@ -312,8 +310,9 @@ STUDY = Study(
             "As equations, 45 and 60 % are generalised at about 6,000 steps.",
             "section on the share of data",
             "around 6,000 epochs, of full batches",
-            "median t_grokked with 45 and with 60 %, 5 seeds each",
-            "reproduced: both between 4,000 and 9,000; partly: both up to twice beyond, or only one; otherwise not",
+            "median t_grokked with 45 and with 60 %, 5 seeds each, 9,000 steps at most",
+            "reproduced: both from 4,000 on; partly: both from 2,000, or only one; otherwise not, or not reached "
+            "within 9,000 steps",
             judge_equations,
         ),
         Claim(
@@ -340,7 +339,7 @@ STUDY = Study(
             "section on the second encoding",
             "200 steps",
             "median t_memorised (0.99), 10 seeds",
-            "reproduced: between 133 and 300; partly: within 1.5 times that range; otherwise not",
+            "reproduced: by step 300; partly: by step 450; otherwise not",
             judge_memorised,
         ),
         Claim(
@@ -354,13 +353,13 @@ STUDY = Study(
         ),
         Claim(
             "shares",
-            "As classification, the delay shrinks with more data: shorter at 45 %, gone at 75 and 90 %.",
-            "section on the second encoding; for 75 and 90 % that on equations",
+            "As classification, the delay shrinks with more data: it is shorter at 45 %.",
+            "section on the second encoding",
             "a short delay at 45 %",
-            "t_grokked - t_memorised with 30, 45, 75 and 90 % of the pairs; a delay: generalised at twice t_memorised "
-            "or later",
-            "reproduced: the median delay at 45 % is less than half of that at 30 %, most runs have one there, and "
-            "with 75 and 90 % all generalise, most without; partly: some of these four; not: none",
+            "t_grokked - t_memorised with 30 and 45 % of the pairs, 10 seeds each, infinite where not reached; a "
+            "delay: generalised at twice t_memorised or later",
+            "reproduced: the median delay at 45 % is less than half of that at 30 %, and most runs have one there; "
+            "partly: one of them; not: neither",
             judge_shares,
         ),
         Claim(
@@ -368,7 +367,7 @@ STUDY = Study(
             "An LSTM never memorises.",
             "section on networks",
             "train accuracy about 0.9 after 100,000 steps",
-            "t_memorised (0.99) within 20,000 steps, width 20, 45 % of the pairs, 5 seeds",
+            "t_memorised (0.99) within 20,000 steps, two layers of width 20, 45 % of the pairs, 5 seeds",
             "reproduced: no run memorises in 100,000 steps; partly: none in a fifth of them, or at most half; "
             "otherwise not; not comparable: none in less than a fifth",
             judge_lstm,
@@ -378,7 +377,8 @@ STUDY = Study(
             "An MLP never memorises.",
             "section on networks",
             "train accuracy below 1 after 20,000 steps",
-            "t_memorised (0.99) within 20,000 steps, two layers of weights, 512 neurons, 45 % of the pairs, 5 seeds",
+            "t_memorised (0.99) within 20,000 steps, two layers of weights on top of a trained embedding of width 128, "
+            "512 neurons, 45 % of the pairs, 5 seeds",
             "reproduced: no run memorises; partly: none in a fifth of the steps, or at most half; otherwise not; not "
             "comparable: none in less than a fifth",
             judge_mlp,
@@ -397,9 +397,10 @@ STUDY = Study(
             "Transformers grok; MLP and LSTM do not.",
             "section on networks",
             "transformer yes, LSTM no, MLP no",
-            "runs with t_grokked at least twice t_memorised, 45 % of the pairs; transformer 10 seeds, the others 5",
-            "reproduced: more than half of the transformers, less than half of each other network; partly: of some "
-            "other network; otherwise not",
+            "runs with t_grokked at least twice t_memorised, 45 % of the pairs; transformer (8,000 steps) 10 seeds, "
+            "the others (20,000 steps, one hidden layer in the MLP) 5",
+            "reproduced: more than half of the transformers, less than half of either other network; partly: of one "
+            "of them; otherwise not",
             judge_transformer_only,
         ),
         Claim(
@@ -416,9 +417,10 @@ STUDY = Study(
             "Within 1,800 steps, AdamW with weight decay generalises better than Adam with or without noise.",
             "figure of eight settings",
             "an order of curves",
-            "best held-out accuracy within 1,800 steps, paired by seeds; better: by 0.02 in the median and with four "
-            "seeds in five, each of the two AdamW against each of the six others",
-            "reproduced: all twelve comparisons hold; partly: some; not: none",
+            "best held-out accuracy of about 40 evaluations within 1,800 steps, denser in the beginning, paired by "
+            "seeds; better: by 0.02 in the median and with four seeds in five, each of the two AdamW against each of "
+            "the six others",
+            "reproduced: all twelve comparisons hold; partly: six at least; otherwise not",
             judge_decay_best,
         ),
     ),
@@ -428,7 +430,10 @@ STUDY = Study(
         "equations, the network of Power et al. is taken; for pairs, one layer without norm, as in Nanda et al.",
         "Unknown, too, are the task of the networks (here pairs, 45 %) and of the optimisers (pairs, 50 %), and "
         "whether an MLP of two layers has one hidden layer or two: both are here, the latter with 4,000 steps.",
-        "The LSTM has 20,000 steps where it has 100,000: `--set lstm:budget.steps=100000`.",
+        "The LSTM has two layers, an embedding of width 64 and 20,000 steps where the paper has 100,000 (`--set "
+        "lstm:budget.steps=100000`); the MLP reads a trained embedding of width 128 for each number. The summary says "
+        "nothing of either embedding.",
+        "Equations end with the answer; in openai/grok an end token follows, which is predicted and counted, too.",
         "Equations have 5 seeds, since a step costs up to 0.15 s; those with 5 % of the pairs are left out, as it "
         "gives them 30 epochs only.",
     ),
