@@ -528,9 +528,9 @@ STUDY = Study(
     deviations=(
         "One rate for all sizes, where they choose among four; 60 runs for the lottery, where they have a million.",
         "Initialisation is uniform Xavier throughout, one of their three; scales follow our reading of it.",
-        "The gap includes the neuron's outgoing weight; it is followed on 14 bits, where all inputs can be taken. Until a "
-        "first run, on other seeds, its rule asked for 0.01, the error of a sampled gradient, which is more than all of "
-        "the gradients here.",
+        "The gap includes the neuron's outgoing weight; it is followed on 14 bits, where all can be taken. Until a "
+        "first run, on other seeds, its rule asked for 0.01: the error of a sampled gradient, and more than any "
+        "gradient here.",
         "Sample sizes and decays of the grokking runs are ours, with 3 of 20 bits; theirs stand in a figure only.",
         "Widths end at 1,000; `--set width-1000:model.width=100000` goes on.",
     ),

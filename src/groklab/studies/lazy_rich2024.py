@@ -30,6 +30,7 @@ EPSILON, WIDTH, ALPHA = 0.1, 200, 0.3
 ALPHAS = (0.03, 0.3, 3.0, 30.0)
 SIZES = (50, 120, 500)
 UNTIL = (20, 100, 400, 2000)  # steps at which the main arm is cut short, to look at its weights
+CONVENTIONS = ("sum", "half the sum")  # of the squared error over outputs
 FITTED, LEARNED = 0.05, 0.2  # shares of the initial loss: of the training loss, of the held-out loss
 IMAGE_ALPHAS, TRANSFORMER = (1e-4, 1e-2, 1.0), ((1.0, 1.0), (0.15, 1.0), (0.5, 1.0), (0.5, 5.0), (1.4, 5.0))
 
@@ -53,7 +54,7 @@ def polynomial(alpha: float = ALPHA, size: int = 120, steps: int = 20_000) -> di
         },
         "seeds": {"count": 10, "first": TUNING_SEEDS},
         "measures": [
-            {"kind": "weight_norm"},
+            {"kind": "norms"},
             {"kind": "tangent_kernel", "sample": 100, "centred": False, "every": min(steps, 100)},
         ],
         "checkpoints": [],
@@ -77,6 +78,7 @@ def modular() -> dict[str, Any]:
         },
         "budget": {"steps": 10_000, "batch_size": "full", "evaluate_every": 25},
         "seeds": {"count": 10, "first": TUNING_SEEDS},
+        "measures": [{"kind": "norms"}],
         "checkpoints": [],
         "arms": {
             name: {"loss": {"kind": "mean_squared_error"} | loss, "optimizer": descent} for name, loss in losses.items()
@@ -185,8 +187,8 @@ def delays(of: list[dict[str, Any]]) -> np.ndarray:
 
 
 def growth(arm: Arm) -> np.ndarray:
-    """[n] the norm of the weights at the end over that at the start."""
-    return np.array([trial.last("weight_norm") / trial.curve("weight_norm")[0] for trial in arm.trials])
+    """[n] the norm of all trained weights at the end over that at the start."""
+    return np.array([trial.last("norms.l2") / trial.curve("norms.l2")[0] for trial in arm.trials])
 
 
 def gaps(arm: Arm) -> np.ndarray:
@@ -228,7 +230,10 @@ def judge_sizes(found: Evidence) -> Finding:
 def judge_alpha(found: Evidence) -> Finding:
     by_alpha = {alpha: delays(found.calculated["crossings"][polynomial_name(alpha)]) for alpha in ALPHAS}
     said = "; ".join(f"alpha {alpha:g}: {spread(delay)}" for alpha, delay in by_alpha.items())
-    medians = [float(np.median(delay)) for delay in list(by_alpha.values())[:3]]  # NaN fails every condition
+    medians = [  # NaN, where not most are fitted, fails every condition
+        float(np.nanmedian(delay)) if most(np.isfinite(delay)) else float("nan")
+        for delay in list(by_alpha.values())[:3]
+    ]
     return all_hold(
         {
             "later with greater alpha": medians[0] < medians[1] < medians[2],
@@ -247,7 +252,7 @@ def judge_kernel(found: Evidence) -> Finding:
     return all_hold(
         {
             "at alpha 30 the kernel stays": most(moved[lazy] <= 0.05),
-            "and no run generalises": most(last[lazy] >= 0.5),
+            "and is no better than kernel regression": most(last[lazy] >= 0.9 * floor),
             "at alpha 0.3 it moves": most(moved[rich] >= 0.2),
             "and the loss falls to a fifth of kernel regression's": most(last[rich] <= floor / 5),
         },
@@ -265,7 +270,8 @@ def judge_alignment(found: Evidence) -> Finding:
         arm.trials, curves, found.calculated["crossings"][polynomial_name(ALPHA)], strict=True
     ):
         half = trial.curve("step")[np.argmax(curve >= (curve[0] + curve[-1]) / 2)]
-        late.append(run["learned"] is not None and half <= run["learned"])
+        rises = bool(curve[-1] > curve[0])
+        late.append(rises and run["learned"] is not None and half <= run["learned"])
     return all_hold(
         {"alignment at least doubles": most(rise >= 2), "half of its rise comes before generalisation": most(late)},
         f"alignment at the end by the initial one {spread(rise)}; rise before generalisation in {sum(late)} of "
@@ -295,7 +301,7 @@ def judge_peak(found: Evidence) -> Finding:
 
 def judge_modular(found: Evidence) -> Finding:
     said, best = [], []
-    for name in ("sum", "half the sum"):
+    for name in CONVENTIONS:
         arm = found.arm("modular", name)
         fitted, learned = arm.median("t_memorised").median, arm.median().median
         best.append(
@@ -310,7 +316,7 @@ def judge_modular(found: Evidence) -> Finding:
 
 
 def judge_modular_norm(found: Evidence) -> Finding:
-    arm = found.arm("modular", "sum")
+    arm = max((found.arm("modular", name) for name in CONVENTIONS), key=lambda arm: arm.reached("t_memorised"))
     late, grown = gaps(arm), growth(arm)
     reached = np.array([trial.t_grokked is not None for trial in arm.trials])
     return all_hold(
@@ -319,7 +325,7 @@ def judge_modular_norm(found: Evidence) -> Finding:
             "half as late again, as published": most(reached & (late >= 1.5)),
             "a growing norm": most(grown > 1),
         },
-        f"{reached.sum()} of {len(arm)} grok, at {spread(late)} times the steps of memorisation; "
+        f"{arm.name}: {reached.sum()} of {len(arm)} grok, at {spread(late)} times the steps of memorisation; "
         f"norm {spread(grown)} times the initial",
     )
 
@@ -330,11 +336,11 @@ def judge_images(found: Evidence) -> Finding:
         return Finding("not comparable", arms[1.0].said(), "60,000 steps are needed, which a quick run has not")
     ratios = {alpha: gaps(arm) for alpha, arm in arms.items()}
     said = "; ".join(f"alpha {alpha:g}: {spread(ratios[alpha], 1)}, {arm.said()}" for alpha, arm in arms.items())
-    least = arms[1e-4]
+    reached = {alpha: most([trial.t_grokked is not None for trial in arm.trials]) for alpha, arm in arms.items()}
     return all_hold(
         {
-            "late at 1": most(ratios[1.0] >= 4),
-            "not late at 1e-4": most([t.t_grokked is not None for t in least.trials]) and most(ratios[1e-4] <= 2),
+            "late at 1": reached[1.0] and most(ratios[1.0] >= 4),
+            "not late at 1e-4": reached[1e-4] and most(ratios[1e-4] <= 2),
         },
         f"steps to 0.8 held out by steps to memorise: {said}",
     )
@@ -379,7 +385,7 @@ STUDY = Study(
         **{f"mnist-{alpha:g}": ("seeds.count=1", "budget.steps=6000") for alpha in IMAGE_ALPHAS},
         **{f"transformer-{a:g}-{d:g}": ("seeds.count=1", "budget.steps=600") for a, d in TRANSFORMER},
     },
-    curves=("train_loss", "held_out_loss", "weight_norm", "kernel_alignment.test", "kernel_distance"),
+    curves=("train_loss", "held_out_loss", "norms.l2", "kernel_alignment.test", "kernel_distance"),
     calculate=calculate,
     claims=(
         Claim(
@@ -408,7 +414,8 @@ STUDY = Study(
             "The greater the outputs' scale (the lazier), the later it generalises; a small one removes the delay.",
             "section 4, figure 3",
             "qualitative; rates divided by alpha^2",
-            "steps to learn by steps to fit at alpha 0.03, 0.3, 3 (never learned counts as the budget), medians",
+            "steps to learn by steps to fit at alpha 0.03, 0.3, 3 (never learned counts as the budget), medians of the "
+            "fitted runs, of which there must be 4 in 5",
             "reproduced: growing with alpha, by a factor of 2 in all, and at most 2 at the least; partly: some "
             "of these; not: none",
             judge_alpha,
@@ -420,9 +427,9 @@ STUDY = Study(
             "a horizontal line, no number",
             "held-out loss of regression with the infinitely wide initial kernel on the same data; distance of the "
             "tangent kernel from the initial one at alpha 30 and 0.3",
-            "four conditions, each in 4 of 5 runs: alpha 30 keeps its kernel (distance at most 0.05) and does not "
-            "generalise (above half); at 0.3 the kernel moves (0.2) and the loss is a fifth of the regression's. "
-            "reproduced: all; partly: some; not: none",
+            "four conditions, each in 4 of 5 runs: alpha 30 keeps its kernel (distance at most 0.05) and its loss is "
+            "at least 0.9 of the regression's; at 0.3 the kernel moves (0.2) and the loss is a fifth of the "
+            "regression's. reproduced: all; partly: some; not: none",
             judge_kernel,
         ),
         Claim(
@@ -437,7 +444,7 @@ STUDY = Study(
         ),
         Claim(
             "peak",
-            "The held-out loss has a peak first, which is the power in the linear modes.",
+            "The held-out loss has a peak first, while the power in the linear modes has one.",
             "section 5 and figure 4",
             "the exact risk in three parts; no numbers",
             f"the parts of the exact risk from the weights at steps {', '.join(map(str, UNTIL))} and the end",
@@ -461,7 +468,8 @@ STUDY = Study(
             "It groks without weight decay while the norm grows.",
             "the same",
             "grokked at 1.5 to 2 times the steps of memorisation; the norm increases",
-            "t_grokked by t_memorised, which does not depend on the loss's convention, and the norm by the initial one",
+            "t_grokked by t_memorised and the norm by the initial one, with the sum or half the sum, whichever "
+            "memorises in more runs",
             "three conditions, each in 4 of 5 runs: grokked after memorisation; at least 1.5 times as late; norm "
             "greater than the initial. reproduced: all; partly: some; not: none",
             judge_modular_norm,
@@ -472,7 +480,8 @@ STUDY = Study(
             "figure on MNIST",
             "alpha 1 groks, 1e-4 does not",
             "steps to 0.8 held out by steps to memorise, 5 seeds each, at most 60,000 steps",
-            "reproduced: at alpha 1 at least 4, at 1e-4 reached and at most 2, each in 4 of 5 runs; partly: one",
+            "reproduced: at alpha 1 reached and at least 4, at 1e-4 reached and at most 2, each in 4 of 5 runs; "
+            "partly: one of them; otherwise not",
             judge_images,
         ),
         Claim(
@@ -500,7 +509,8 @@ STUDY = Study(
         "alpha 0.3, rate N / alpha^2: taken from a sketch over a grid with one seed that is not reported, where "
         "most settings did not grok; so the claims are of existence, not of every setting.",
         "In the sketch 120 examples grokked at D = 30 only, not at 60 or 100.",
-        "Networks are float32, and the MNIST network's outputs are scaled without being centred.",
+        "Networks are float32. The MNIST network's outputs and the transformer's logits are scaled without being "
+        "centred, at an undivided rate. Rates are warmed up over ten updates; whether theirs are is not known here.",
         "Labels that are eigenvectors of the kernel, Hermite polynomials, several directions, momentum and trained "
         "readouts (appendices) are not repeated; teacher and student are in the study of Omnigrok.",
         "MNIST has 60,000 steps at most, the transformer 15,000 and 5 seeds.",

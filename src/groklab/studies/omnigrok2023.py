@@ -52,9 +52,9 @@ def scaled(scale: float) -> dict[str, Any]:
     return {"kind": "initial_scale", "scale": scale}
 
 
-def constant(scale: float, rate: float, **more: Any) -> dict[str, Any]:
+def constant(scale: float, rate: float, beta2: float = 0.999) -> dict[str, Any]:
     """Training without decay at a constant norm, `scale` times the usual one: the reduced landscape."""
-    return more | {"optimizer": adamw(0.0, rate), "methods": [scaled(scale), "constant_norm"]}
+    return {"optimizer": adamw(0.0, rate, beta2), "methods": [scaled(scale), "constant_norm"]}
 
 
 def student(arms: Mapping[str, Any], steps: int, stop: str = "stable") -> dict[str, Any]:
@@ -229,7 +229,11 @@ def judge_sum_landscape(found: Evidence) -> Finding:
     if short := shorter(found, "sums-landscape", 1500):
         return short
     train, held = ({a: 1 - v for a, v in landscape(found, "sums-landscape", c).items()} for c in (0, 1))
-    return all_hold(shapes(train, held), f"best training error {listed(train)}; best held-out error {listed(held)}")
+    shape = all_hold(shapes(train, held), f"best training error {listed(train)}; best held-out error {listed(held)}")
+    budget = next(iter(found.arms["sums-landscape"].values())).budget
+    if shape.verdict == "reproduced" and budget < 15_000:
+        return Finding("partly", shape.measured, f"after {budget:,} of 15,000 steps a wall may be mere slowness")
+    return shape
 
 
 def _at_times(found: Evidence, name: str, published: Mapping[int, float]) -> Finding:
@@ -270,6 +274,11 @@ def gaps(arm: Arm) -> np.ndarray:
     return np.array([t / max(trial.t_memorised, 1) if trial.t_memorised is not None else np.nan for t, trial in pairs])
 
 
+def groks(arm: Arm) -> bool:
+    """Whether most runs generalise, and take at least four times the steps to memorise."""
+    return most([trial.t_grokked is not None for trial in arm.trials]) and most(gaps(arm) >= 4)
+
+
 def judge_scale(found: Evidence) -> Finding:
     conditions, measured = {}, []
     for name in ("student", "images"):
@@ -277,9 +286,11 @@ def judge_scale(found: Evidence) -> Finding:
         if name == "images" and large.budget < 60_000:
             return Finding("not comparable", large.said(), "60,000 steps are needed, which a quick run has not")
         reached = most([trial.t_grokked is not None for trial in small.trials])
-        conditions[f"{name}: late with large weights"] = most(gaps(large) >= 4)
+        conditions[f"{name}: late with large weights"] = groks(large)
         conditions[f"{name}: not late with small ones"] = reached and most(gaps(small) <= 2)
-        measured.append(f"{name}: large {spread(gaps(large), 1)}, small {spread(gaps(small), 1)}, {small.said()}")
+        measured.append(
+            f"{name}: large {spread(gaps(large), 1)}, {large.said()}; small {spread(gaps(small), 1)}, {small.said()}"
+        )
     return all_hold(conditions, f"steps to generalise by steps to memorise: {'; '.join(measured)}")
 
 
@@ -365,6 +376,8 @@ def judge_reviews(found: Evidence) -> Finding:
         f"{spread(gains['usual'])}; "
         f"at the end {spread(large.final('held_out_accuracy'))} and {spread(usual.final('held_out_accuracy'))}"
     )
+    if not np.isfinite(still):
+        return Finding("not comparable", measured, "the usual network does not fit")
     if rise >= 0.1 and still < 0.05:
         return Finding("reproduced", measured)
     return Finding("partly" if rise >= 0.05 and rise > still else "not reproduced", measured)
@@ -379,15 +392,15 @@ def judge_molecules(found: Evidence) -> Finding:
 
 
 def judge_loss(found: Evidence) -> Finding:
-    late = found.calculated["loss_delay"]["large"]
-    accuracy = gaps(found.arm("student", "large"))
-    median = float(np.median(late))
-    verdict = "reproduced" if median <= 1.5 else "partly" if median <= 3 else "not reproduced"
+    ratios, arm = found.calculated["loss_delay"]["large"], found.arm("student", "large")
+    median = float(np.median(ratios))
     measured = (
-        f"steps of the held-out by those of the training loss, half way down (logarithm): {spread(late)}; "
-        f"steps to be right within the tolerance: {spread(accuracy, 1)}"
+        f"steps of the held-out by those of the training loss, half way down (logarithm): {spread(ratios)}; "
+        f"steps to be right within the tolerance: {spread(gaps(arm), 1)}, {arm.said()}"
     )
-    return Finding(verdict, measured)
+    if median <= 1.5 and groks(arm):
+        return Finding("reproduced", measured)
+    return Finding("partly" if median <= 3 else "not reproduced", measured)
 
 
 CLAIMS = (
@@ -435,7 +448,7 @@ CLAIMS = (
         "section 5; the L is said to hold for alpha from 0.1 to 4",
         "no table",
         "best accuracies at constant norm within 1,500 steps, 6 values of alpha, 5 seeds",
-        "as images-landscape",
+        "as images-landscape; partly at most in less than 15,000 steps, where the right wall may be mere slowness",
         judge_sum_landscape,
     ),
     Claim(
@@ -471,8 +484,8 @@ CLAIMS = (
         "figures 2 and 3",
         "alpha 0.5 for the student, 1 for MNIST",
         "steps to generalise by steps to memorise, large against small initial weights, equal decay",
-        "reproduced: at least 4 with large weights; reached and at most 2 with small ones, for both tasks, each in "
-        "4 of 5 runs; partly: some of these; not: none",
+        "reproduced: reached and at least 4 with large weights, reached and at most 2 with small ones, for both tasks, "
+        "each in 4 of 5 runs; partly: some of these; not: none",
         judge_scale,
     ),
     Claim(
@@ -520,7 +533,7 @@ CLAIMS = (
         "large: 0.47 at fitting, 0.72 after 70,000 steps; usual: 0.67 all along",
         "held-out accuracy gained after t_memorised, on sentences of other reviews, 5 seeds",
         "reproduced: at least 0.1 with large weights (median, 4 of 5 runs fitted) and below 0.05 otherwise; partly: at "
-        "least 0.05 and more than otherwise; else not",
+        "least 0.05 and more than otherwise; else not; not comparable: the usual network never fits",
         judge_reviews,
     ),
     Claim(
@@ -546,8 +559,10 @@ CLAIMS = (
         "Teacher and student: in the losses nothing is late, only the crossing of a tolerance is.",
         "the objection of Kumar et al. 2024, section 16",
         "both losses fall together",
-        "steps of the held-out by those of the training loss until half way down (logarithm), weights twice too large",
-        "reproduced: median at most 1.5; partly: at most 3; otherwise not",
+        "steps of the held-out by those of the training loss until half way down (logarithm), and t_grokked by "
+        "t_memorised, weights twice too large",
+        "reproduced: median of the former at most 1.5, the latter reached and at least 4 in 4 of 5 runs; partly: the "
+        "former at most 3; otherwise not",
         judge_loss,
     ),
 )
@@ -582,12 +597,8 @@ STUDY = Study(
             stop="never",
         ),
         "images-decay": images(decays(IMAGE_DECAYS, 9.0, 1e-3), 20_000),
-        "sums-landscape": sums({f"{a:g}": constant(a, 1e-3) for a in SUM_SCALES}, 1500, 50, "never"),
-        "sums-constant": sums(
-            {"constant norm": {"optimizer": adamw(0.0, beta2=0.98), "methods": [scaled(0.8), "constant_norm"]}},
-            1000,
-            10,
-        ),
+        "sums-landscape": sums({f"{a:g}": constant(a, 1e-3, 0.98) for a in SUM_SCALES}, 1500, 50, "never"),
+        "sums-constant": sums({"constant norm": constant(0.8, 1e-3, 0.98)}, 1000, 10),
         "sums-decay": sums(decays(SUM_DECAYS, 1.0, 1e-3, 0.98), 25_000),
         "reviews": reviews(),
     },
@@ -612,6 +623,7 @@ STUDY = Study(
         "greatest scale is 3.2 and training 1,500 steps.",
         "All networks are float32, theirs float64; examples are drawn by seed, theirs the first of the file.",
         "2,000 of the 10,000 held-out images are looked at.",
+        "Rates are warmed up over ten updates, theirs are constant from the first.",
         "On MNIST 0.8 held out stands for generalised, 0.95 in their figure.",
         "Sentences by Pang and Lee (2005) of at most 30 words stand for IMDb's reviews of 500, an LSTM of width 64 for "
         "256 (`--set reviews:model.width=256`), and gradients are not clipped; 4,000 steps of 70,000.",

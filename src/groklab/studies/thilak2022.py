@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from groklab.statistics.events import LAST_LAYER, slingshots
-from groklab.studies.claims import Claim, Evidence, Finding, all_hold
+from groklab.studies.claims import Claim, Evidence, Finding, all_hold, most
 from groklab.studies.networks import POWER
 from groklab.studies.study import TUNING_SEEDS, Study
 
 if TYPE_CHECKING:
     from groklab.result import Result, Run
 
-STEPS = 80_000
+STEPS, PUBLISHED_STEPS = 80_000, 500_000
 EPSILONS = {"1e-8": 1e-8, "1e-7": 1e-7, "1e-5": 1e-5}
 BEFORE, AFTER = 100, 500  # steps around the peak of a loss that count as the onset
 LEAST_RISE = 0.1  # of held-out accuracy, for which it makes sense to ask when it came
@@ -104,7 +104,10 @@ def judge_late(found: Evidence) -> Finding:
         "memorised at about 300": memorised is not None and 200 <= memorised <= 450,
         "generalised at 1e5 or later": memorised is not None and (grokked is None or grokked >= 1e5 / 1.5),
     }
-    return all_hold(conditions, f"memorised: {arm.said('t_memorised')}; generalised: {arm.said()}")
+    said = f"memorised: {arm.said('t_memorised')}; generalised: {arm.said()}"
+    if all(conditions.values()) and grokked is None:
+        return Finding("partly", said, "only a bound of the second is known")
+    return all_hold(conditions, said)
 
 
 def judge_cycles(found: Evidence) -> Finding:
@@ -121,13 +124,12 @@ def judge_epsilon(found: Evidence) -> Finding:
     if short := too_short(found):
         return short
     number = {name: counts(found, name) for name in EPSILONS}
-    mean = {name: float(np.mean(each)) for name, each in number.items()}
     said = "; ".join(f"epsilon {name}: {each}" for name, each in number.items())
-    if not any(mean.values()):
+    if not any(map(any, number.values())):
         return Finding("not reproduced", said, "there are no slingshots at all")
     conditions = {
-        "more at 1e-8 than at 1e-7": mean["1e-8"] > mean["1e-7"],
-        "none at 1e-5": mean["1e-5"] == 0,
+        "more at 1e-8 than at 1e-7": most(np.array(number["1e-8"]) > np.array(number["1e-7"])),
+        "none at 1e-5": not any(number["1e-5"]),
     }
     return all_hold(conditions, said)
 
@@ -140,8 +142,11 @@ def judge_needed(found: Evidence) -> Finding:
     small, large = arms["1e-8"], arms["1e-5"]
     if not any(arm.reached() for arm in arms.values()):
         return Finding("not comparable", said, f"no run generalises in {small.budget:,} of their 500,000 updates")
-    if small.reached() > len(small) / 2 and not large.reached():
-        return Finding("reproduced", said)
+    first = small.restricted_mean() <= arms["1e-7"].restricted_mean()
+    if small.reached() > len(small) / 2 and first and not large.reached():
+        if small.budget >= PUBLISHED_STEPS:
+            return Finding("reproduced", said)
+        return Finding("partly", said, f"seen for {small.budget:,} of its {PUBLISHED_STEPS:,} updates")
     sooner = small.restricted_mean() < large.restricted_mean()
     return Finding("partly" if sooner else "not reproduced", said)
 
@@ -156,9 +161,12 @@ def judge_tandem(found: Evidence) -> Finding:
             if trial.t_grokked is not None:
                 grokked += 1
                 without += first[trial.seed] > trial.t_grokked
-    said = f"{grokked} runs generalise, {without} of them without a slingshot before"
+    bare = sum(not run["slingshots"] for name in EPSILONS for run in found.calculated["epsilon"][name])
+    said = f"{grokked} runs generalise, {without} of them without a slingshot before; {bare} runs have none at all"
     if grokked < 3:
         return Finding("not comparable", said, "too few runs generalise within the budget")
+    if not without and not bare:
+        return Finding("partly", said, "all runs have slingshots, so that none could contradict")
     if not without:
         return Finding("reproduced", said)
     return Finding("partly" if without <= grokked / 4 else "not reproduced", said)
@@ -229,7 +237,8 @@ STUDY = Study(
             "section 3.1, figure 2",
             "about 300, and after 1e5",
             "median t_memorised (0.99) and t_grokked (0.95), 5 seeds, 80,000 updates",
-            "reproduced: 200 to 450, and 66,667 or later, or not within the budget; partly: one of them; not: neither",
+            "reproduced: 200 to 450, and 66,667 or later; partly: one of them, or 200 to 450 and not generalised "
+            "within the budget; not: neither",
             judge_late,
         ),
         Claim(
@@ -248,9 +257,9 @@ STUDY = Study(
             "There are fewer slingshots with a greater epsilon, and none with 1e-5.",
             "section 3.1, figure 4",
             "many at 1e-8, fewer at 1e-7, none at 1e-5",
-            "mean number of slingshots in 80,000 updates, 5 seeds each",
-            "reproduced: more at 1e-8 than at 1e-7 and none in any run at 1e-5; partly: one of them; otherwise not, "
-            "and where there are none at all",
+            "number of slingshots in 80,000 updates, by seeds, 5 of them",
+            "reproduced: more at 1e-8 than at 1e-7 on four seeds of five and none in any run at 1e-5; partly: one of "
+            "them; otherwise not, and where there are none at all",
             judge_epsilon,
         ),
         Claim(
@@ -259,18 +268,19 @@ STUDY = Study(
             "section 3.1, figure 4",
             "none in 500,000 updates at 1e-5",
             "runs that generalise in 80,000 updates",
-            "reproduced: most at 1e-8 and none at 1e-5; partly: a smaller restricted mean time at 1e-8; otherwise not; "
-            "not comparable: none at any epsilon",
+            "reproduced: most at 1e-8, with a restricted mean time no greater than at 1e-7, and none at 1e-5, within "
+            "500,000 updates; partly: the same in shorter runs, or a smaller restricted mean time at 1e-8 than at "
+            "1e-5; otherwise not; not comparable: none at any epsilon",
             judge_needed,
         ),
         Claim(
             "tandem",
-            "No network generalises that has had no slingshot.",
+            "Without decay, no network generalises that has had no slingshot.",
             "sections 1 and 3.1",
             "grokking is absent without slingshots",
             "slingshots before t_grokked, in all runs that generalise, whatever their epsilon",
-            "reproduced: all of them had one; partly: at most a quarter had none; otherwise not; not comparable: less "
-            "than three runs generalise",
+            "reproduced: all of them had one, and some run has none at all; partly: all runs have some, or at most a "
+            "quarter had none before; otherwise not; not comparable: less than three runs generalise",
             judge_tandem,
         ),
         Claim(
@@ -299,8 +309,7 @@ STUDY = Study(
     ),
     deviations=(
         "80,000 updates on 5 seeds where it has 500,000 on one: `--set epsilon:budget.steps=500000`. What happens "
-        "later is not "
-        "seen.",
+        "later is not seen.",
         "It gives no thresholds for a slingshot or an onset: those here are this project's, and spikes shorter than 50 "
         "steps are seen in the mean loss of these steps only.",
         "Its network has about 450,000 parameters; here it is that of Power et al., whose set-up it says it follows.",
