@@ -14,8 +14,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from groklab.experiment import Table
-from groklab.models.layers import ACTIVATIONS
-from groklab.models.mlp import MLP, MLPSpec, plain
+from groklab.models.layers import ACTIVATIONS, Linear
+from groklab.models.mlp import MLP, MLPSpec, _one_after_the_other, plain
 from groklab.recipe import path_name
 from groklab.tasks.modular import ModularArithmetic
 
@@ -189,6 +189,18 @@ def test_apply_is_numpys_and_so_is_plain(table: Table, spec: MLPSpec):
         assert (outputs.dtype, outputs.shape) == (np.float64, (len(table.inputs), table.classes))
         np.testing.assert_allclose(outputs, expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max())
         np.testing.assert_allclose(one_by_one, expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("rows", "merged"), [(2, False), (300, True)])
+def test_two_layers_with_nothing_in_between_are_one_matrix_where_that_is_less_work(rows: int, merged: bool):
+    random = np.random.default_rng(0)
+    w, b, v, c, x = (random.normal(size=shape) for shape in ((50, 8), (50,), (7, 50), (7,), (rows, 8)))
+    first = Linear(jnp.asarray(w, jnp.float32), jnp.asarray(b, jnp.float32), 0.5)
+    second = Linear(jnp.asarray(v, jnp.float32), jnp.asarray(c, jnp.float32), 3.0)
+    both = _one_after_the_other(first, second, rows)
+    assert isinstance(both, Linear) == merged
+    expected = 3 * (0.5 * x @ w.T + b) @ v.T + c
+    np.testing.assert_allclose(both(jnp.asarray(x, jnp.float32)), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_outputs_have_the_type_of_the_parameters():

@@ -210,9 +210,18 @@ def _above(model: MLP, x: Float[Array, "B width"]) -> Trace:
     for layer in model.hidden[1:]:
         before.append(layer(after[-1]))
         after.append(activation(before[-1]))
-    read = after[-1] if model.out is None else model.out(after[-1])
-    outputs = model.spec.output_scale * model.head(read)
+    head = model.head if model.out is None else _one_after_the_other(model.out, model.head, rows=len(x))
+    outputs = model.spec.output_scale * head(after[-1])
     return Trace(outputs, tuple(before), tuple(after), tuple(after))
+
+
+def _one_after_the_other(first: Linear, second: Linear, rows: int) -> Callable[[Array], Array]:
+    """Two layers with nothing in between; as a single matrix where that is less work for so many rows."""
+    (middle, n), outputs = first.weight.shape, len(second.weight)
+    if rows * middle * (n + outputs) <= n * outputs * (rows + middle):
+        return lambda x: second(first(x))
+    bias = second.bias if first.bias is None else second(first.bias)
+    return Linear(first.multiplier * second.multiplier * (second.weight @ first.weight), bias)
 
 
 def shared_forward(model: MLP, inputs: np.ndarray, rows: Int[Array, " B"]) -> Float[Array, "B outputs"]:

@@ -205,7 +205,7 @@ STUDY = Study(
         "The authors leave out the pairs with b = 0 (9,312 of 9,409 remain); they are in here.",
         "The baseline is given 40,000 steps on 5 seeds where they give 300,000 on one: "
         "`--set baseline:budget.steps=300000` runs it in full.",
-        "The command that they print for MNIST leaves out `--filter ema`, and so runs without the filter; here it is on. "
+        "The command that they print for MNIST leaves out `--filter ema` and so has no filter; here it is on. "
         "There are 60,000 steps where they give 100,000, evaluated on 2,000 test images.",
         "Their MNIST threshold of 0.95 is beyond what the network reaches (0.90); 0.85 is that of a replication.",
         "IMDb and QM9 are not repeated: the latter's molecules are not here.",
