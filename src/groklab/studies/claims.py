@@ -148,12 +148,13 @@ def compared(arm: Arm, baseline: Arm, time: Time = "t_grokked") -> PairedRatio:
     paired = [seed for seed in (trial.seed for trial in arm.trials) if seed in seeds]
     if not paired:
         raise GroklabError(f"arms '{arm.name}' and '{baseline.name}' have no seed in common")
-    horizon, times = min(arm.budget, baseline.budget), []
-    for each in (arm, baseline):
-        shared = replace(each, trials=tuple(trial for trial in each.trials if trial.seed in paired))
-        found, observed = shared.times(time)
-        times += [found, [seen and t <= horizon for t, seen in zip(found, observed, strict=True)]]
-    return paired_ratio(*times, horizon, bounds=True)
+    horizon = min(arm.budget, baseline.budget)
+    sides = (replace(a, trials=tuple(t for t in a.trials if t.seed in paired)).times(time) for a in (arm, baseline))
+    (times, seen), (base_times, base_seen) = (
+        (steps, [was and step <= horizon for step, was in zip(steps, observed, strict=True)])
+        for steps, observed in sides
+    )
+    return paired_ratio(times, seen, base_times, base_seen, horizon, bounds=True)
 
 
 def ratio_said(ratio: PairedRatio) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from groklab.statistics.paired import PairedRatio, holm
 from groklab.studies.baselines import GRID, comparison, tuned, tuning
-from groklab.studies.claims import Claim, Evidence, Finding, below_one, compared, ratio_said
+from groklab.studies.claims import Arm, Claim, Evidence, Finding, below_one, compared, ratio_said
 from groklab.studies.study import TUNING_SEEDS, Study
 
 Recipe = dict[str, Any]
@@ -206,6 +206,33 @@ def judge_compute(found: Evidence) -> Finding:
     return Finding("reproduced" if share <= 0.8 else "partly" if share < 1 else "not reproduced", said)
 
 
+def tables(found: Evidence) -> dict[str, list[list[str]]]:
+    """Every lever against the tuned AdamW of the same seeds."""
+    on_sums = {
+        (kind, name): (found.arm("sums", name), found.arm("sums", "adamw"))
+        for kind, of in ON_SUMS.items()
+        for name in of
+    }
+    changed = {("architecture", name): (found.arm(name, "adamw"), found.arm("sums", "adamw")) for name in ARCHITECTURES}
+    signs = {("parity", name): (found.arm("parities", name), found.arm("parities", "adamw")) for name in ON_SIGNS}
+    together = {
+        ("together", name): (arm, found.arm("combined", "adamw"))
+        for name, arm in found.arms["combined"].items()
+        if name != "adamw"
+    }
+    rows = [
+        [kind, name, arm.said(), ratio_said(compared(arm, base)), f"{_per_step(arm) / _per_step(base):.2f}"]
+        for (kind, name), (arm, base) in (on_sums | changed | signs | together).items()
+    ]
+    header = ["class", "lever", "steps to grok", "to the tuned AdamW", "seconds per step, to AdamW's"]
+    return {"Levers": [header, *rows]}
+
+
+def _per_step(arm: Arm) -> float:
+    """Seconds, of all runs together: the machine did other work besides."""
+    return sum(trial.seconds for trial in arm.trials) / max(sum(trial.steps for trial in arm.trials), 1)
+
+
 RULE = (
     "reproduced: one of them at least has a median ratio of at most 0.8, an interval below 1 and p at most 0.05 after "
     "Holm's correction for their number; partly: all that without the 0.8; otherwise not"
@@ -228,6 +255,7 @@ STUDY = Study(
         "*": ("seeds.count=1", "budget.steps=900"),
         **dict.fromkeys(("tuning-signs", "parities"), ("budget.steps=10000",)),
     },
+    tables=tables,
     claims=(
         Claim(
             "curricula",

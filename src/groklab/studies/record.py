@@ -173,6 +173,8 @@ def _page(judged: Judged) -> str:
             f"- published: {claim.published}\n- measured as: {claim.measured_as}\n- what counts: {claim.counts}\n"
             f"- measured: {finding.measured}.{reason}\n- verdict: **{finding.verdict}**"
         )
+    for title, (header, *rows) in (study.tables(judged.evidence) if study.tables else {}).items():
+        parts += [f"## {title}", _table(header, rows)]
     parts.append("## Runs")
     for name, arms in judged.evidence.arms.items():
         seeds = sorted({trial.seed for arm in arms.values() for trial in arm.trials})

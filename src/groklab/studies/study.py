@@ -45,7 +45,7 @@ class Study:
     `quick` has the settings that make an experiment ("*": every one) small enough for all to take less than ten minutes
     on two cores; without any, each gets two seeds. The runs of experiments in `alone` get no neighbours, since it is
     their seconds that matter. `curves` are columns to keep beside the accuracies. `calculate` adds what is not read off
-    curves: it gets the results by experiment.
+    curves: it gets the results by experiment. `tables` are made of the evidence, each with its header first.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Study:
     curves: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
     calculate: Callable[[Mapping[str, Result]], Mapping[str, Any]] | None = None
+    tables: Callable[[Evidence], Mapping[str, list[list[str]]]] | None = None  # more of them for its page, by title
 
     def experiment(self, name: str, found: Evidence, quick: bool, settings: Sequence[str] = ()) -> Experiment:
         """One experiment, named after study and experiment unless it has a name, as one has that studies share.
