@@ -390,8 +390,8 @@ STUDY = Study(
         "mod-53": setting((1.0, 5.0), modulus=53, steps=SMALL_STEPS),
     },
     quick={
-        "main": ("seeds.count=1", "budget.steps=12000"),
-        "decay": ("seeds.count=1", "budget.steps=12000"),
+        "main": ("seeds.count=1", "budget.steps=10000"),
+        "decay": ("seeds.count=1", "budget.steps=1000"),
         "no-decay": ("seeds.count=1", "budget.steps=1000"),
         "data-60": ("seeds.count=1", "budget.steps=2000"),
         "data-20": ("seeds.count=1", "budget.steps=1000"),
