@@ -298,8 +298,8 @@ STUDY = Study(
         "batch-norm": convolved(True),
     },
     quick={
-        "early": ("seeds.count=1", "budget.steps=500"),
-        "late": ("seeds.count=1", "budget.steps=4000"),
+        "early": ("seeds.count=1",),
+        "late": ("seeds.count=1",),
         "plain": ("seeds.count=1", "budget.steps=500"),
         "batch-norm": ("seeds.count=1", "budget.steps=500"),
     },
