@@ -105,7 +105,7 @@ def parity(arms: Mapping[str, Recipe], count: int = PAIRS, first: int = TUNING_S
 
 def typical_time(found: Evidence, tuning: str) -> int:
     """The mean steps that the tuned AdamW took to grok on the seeds it was tuned on."""
-    return round(min(arm.restricted_mean() for arm in found.arms[tuning].values()))
+    return round(min(found.arm(tuning, name).restricted_mean() for name in GRID))
 
 
 def together(*levers: Recipe) -> Recipe:
