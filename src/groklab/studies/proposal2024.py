@@ -52,7 +52,7 @@ def on_sums(time: int) -> Levers:
         "schedules": {
             "cosine": {"schedule": {"kind": "cosine", "steps": 2 * time}},
             "cyclic": {"schedule": {"kind": "cyclic", "period": time}},
-            "rewarming": {"schedule": {"kind": "rewarming", "period": time}},
+            "rewarming": {"schedule": {"kind": "rewarming", "period": time, "warmup_steps": time // 5}},
         },
         "optimisers": {
             "muon": {"optimizer": "muon"},
