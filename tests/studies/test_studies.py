@@ -93,7 +93,18 @@ def tiny() -> Study:
         return Finding("partly", f"{evidence.arm('one', 'fast').reached('t_memorised')} of 3", "a | pipe")
 
     claim = Claim("all", "All is well.", "nowhere", "all", "by counting", "any", judge)
-    return Study("tiny", "A tiny study", ("Nobody 2026",), {"one": spec}, (claim,), quick={"*": ["seeds.count=1"]})
+
+    def tables(evidence: Evidence) -> dict[str, list[list[str]]]:
+        return {
+            "Times": [
+                ["arm", "memorised"],
+                *([name, arm.said("t_memorised")] for name, arm in evidence.arms["one"].items()),
+            ]
+        }
+
+    return Study(
+        "tiny", "A tiny study", ("Nobody 2026",), {"one": spec}, (claim,), quick={"*": ["seeds.count=1"]}, tables=tables
+    )
 
 
 def test_a_study_is_run_judged_recorded_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -111,11 +122,20 @@ def test_a_study_is_run_judged_recorded_and_read_again(tmp_path: Path, monkeypat
     assert "A tiny study" in page
     assert "quick run" in page
     assert "a | pipe" in page.lower()
+    assert "## Times\n\n| arm | memorised |" in page
     monkeypatch.setattr("groklab.studies.record.studies", lambda: [type("L", (), {"name": "tiny"})])
     monkeypatch.setattr("groklab.studies.record.recorded", lambda name: again)
     written = record.write_pages(tmp_path / "docs")
     assert {path.name for path in written} == {"tiny.md", "tiny-one.svg", "index.md"}
     assert "**partly** (quick run)" in (tmp_path / "docs" / "index.md").read_text()
+
+
+def test_studies_that_tune_the_same_baseline_name_the_same_experiment():
+    one, other = (
+        study_of(study).experiment(name, ANY_EVIDENCE, quick=False)
+        for study, name in (("two_phase2025", "tuning"), ("proposal2024", "tuning-sums"))
+    )
+    assert one.id == other.id != study_of("grokfast2024").experiment("tuning", ANY_EVIDENCE, quick=False).id
 
 
 def test_curves_are_thinned_to_evaluations_at_which_all_was_measured(tmp_path: Path):
