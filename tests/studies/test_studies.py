@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from groklab.cli import main
-from groklab.errors import DataError
+from groklab.errors import DataError, SpecError
 from groklab.experiment import Experiment
 from groklab.studies import record
-from groklab.studies.claims import Arm, Claim, Evidence, Finding, Trial
-from groklab.studies.study import TUNING_SEEDS, Judged, Study, arms_of, reproduce, studies, study_of
+from groklab.studies.claims import Claim, Evidence, Finding
+from groklab.studies.study import STAND_IN, TUNING_SEEDS, Judged, Study, arms_of, reproduce, studies, study_of
 
 NAMES = [listed.name for listed in studies()]
-
-
-class Anything(dict):
-    """Has whatever it is asked for: evidence from which experiments that depend on earlier ones can be made."""
-
-    def __init__(self, make: Any):
-        self.make = make
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __missing__(self, name: str) -> Any:
-        return self.make(name)
-
-
-ANY_EVIDENCE = Evidence(
-    Anything(lambda _: Anything(lambda name: Arm(name, (Trial(0, "grokked", 20, 1, 1, 5, 9, 9),), 100)))
-)
 
 
 def experiments_of(study: Study, quick: bool) -> dict[str, Experiment]:
@@ -42,7 +24,7 @@ def experiments_of(study: Study, quick: bool) -> dict[str, Experiment]:
     found = {}
     for name in study.experiments:
         try:
-            found[name] = study.experiment(name, ANY_EVIDENCE, quick)
+            found[name] = study.experiment(name, STAND_IN, quick)
         except DataError:
             continue
     return found
@@ -130,12 +112,23 @@ def test_a_study_is_run_judged_recorded_and_read_again(tmp_path: Path, monkeypat
     assert "**partly** (quick run)" in (tmp_path / "docs" / "index.md").read_text()
 
 
+def test_a_wrong_setting_of_an_experiment_that_depends_on_others_is_refused_before_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = tiny()
+    study = replace(first, experiments={**first.experiments, "two": lambda found: first.experiments["one"]})
+    monkeypatch.setattr("groklab.studies.study.study_of", lambda name: study)
+    with pytest.raises(SpecError, match="'step' in budget"):
+        reproduce("tiny", settings=["two:budget.step=3"], workspace=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_studies_that_tune_the_same_baseline_name_the_same_experiment():
     one, other = (
-        study_of(study).experiment(name, ANY_EVIDENCE, quick=False)
+        study_of(study).experiment(name, STAND_IN, quick=False)
         for study, name in (("two_phase2025", "tuning"), ("proposal2024", "tuning-sums"))
     )
-    assert one.id == other.id != study_of("grokfast2024").experiment("tuning", ANY_EVIDENCE, quick=False).id
+    assert one.id == other.id != study_of("grokfast2024").experiment("tuning", STAND_IN, quick=False).id
 
 
 def test_curves_are_thinned_to_evaluations_at_which_all_was_measured(tmp_path: Path):
