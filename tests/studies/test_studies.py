@@ -123,14 +123,6 @@ def test_a_wrong_setting_of_an_experiment_that_depends_on_others_is_refused_befo
     assert not list(tmp_path.iterdir())
 
 
-def test_studies_that_tune_the_same_baseline_name_the_same_experiment():
-    one, other = (
-        study_of(study).experiment(name, STAND_IN, quick=False)
-        for study, name in (("two_phase2025", "tuning"), ("proposal2024", "tuning-sums"))
-    )
-    assert one.id == other.id != study_of("grokfast2024").experiment("tuning", STAND_IN, quick=False).id
-
-
 def test_curves_are_thinned_to_evaluations_at_which_all_was_measured(tmp_path: Path):
     import groklab
 

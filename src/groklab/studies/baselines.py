@@ -1,7 +1,7 @@
 """The comparison of Grokfast's paper on arithmetic mod 97, and the AdamW that its speed-ups have to be held against.
 
 The network has two layers, the training set half of the pairs. The AdamW is the best of nine, tuned on seeds that
-report nothing. Studies that tune it on the same operation name the same experiment: in one workspace it is run once.
+report nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Any
 
 from groklab.studies.claims import Evidence
 from groklab.studies.study import TUNING_SEEDS
-
-NAMES = {"a+b": "sums", "a*b": "products"}
 
 
 def adamw(rate: float, decay: float) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def comparison(
 
 def tuning(operation: str) -> dict[str, Any]:
     """All of the grid, on seeds 0 and 1."""
-    return comparison(operation, GRID, seeds=2, first=0) | {"name": f"tuned-adamw-{NAMES[operation]}"}
+    return comparison(operation, GRID, seeds=2, first=0)
 
 
 def tuned(found: Evidence, experiment: str = "tuning") -> dict[str, Any]:

@@ -61,12 +61,9 @@ class Study:
     tables: Callable[[Evidence], Mapping[str, list[list[str]]]] | None = None  # more of them for its page, by title
 
     def experiment(self, name: str, found: Evidence, quick: bool, settings: Sequence[str] = ()) -> Experiment:
-        """One experiment, named after study and experiment unless it has a name, as one has that studies share.
-
-        `settings` are EXPERIMENT:PATH=VALUE, * for every one.
-        """
+        """One experiment, named after study and experiment; `settings` are EXPERIMENT:PATH=VALUE, * for every one."""
         spec = self.experiments[name]
-        data = {"name": f"{self.name}-{name}"} | dict(spec(found) if callable(spec) else spec)
+        data = dict(spec(found) if callable(spec) else spec) | {"name": f"{self.name}-{name}"}
         changes = [*self.quick.get("*", ()), *self.quick.get(name, ())] or ["seeds.count=2"] if quick else []
         for setting in settings:
             where, _, change = setting.partition(":")
