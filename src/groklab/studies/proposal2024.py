@@ -421,8 +421,8 @@ STUDY = Study(
         "The proposal names neither networks nor settings: those here are the field's. Curricula last half as long as "
         "the tuned AdamW takes to grok on its tuning seeds, pruning and periods as long, cosines twice as long.",
         "Of a lever only AdamW's rate (0.001, 0.003) and decay (0.3, 1, 3) are tuned, not its own numbers. The "
-        "strength of the nuclear norm was chosen from four before; growing operands, Muon and clip-to-grok, which have their "
-        "published settings, had been seen to help on another operation.",
+        "strength of the nuclear norm was chosen from four before; growing operands, Muon and clip-to-grok had been "
+        "seen to help on another operation; the latter two have their published settings.",
         "A first design added the levers to the AdamW that had been tuned without them. It was stopped after some 40 "
         "runs, on seeds 100 to 107: next to a decay of 3 hardly any lever generalised.",
         "Eight seeds, where other studies of this network have ten.",
