@@ -39,6 +39,17 @@ def test_runs_that_never_grok_are_censored_at_the_budget_and_counted():
     assert "not reached by most within 1,000 steps, 0 of 1" in arm("a", {0: None}).said()
 
 
+def test_lateness_is_a_bound_where_a_time_was_not_reached():
+    def trial(steps: int, memorised: int | None, grokked: int | None) -> Trial:
+        return Trial(0, "exhausted", steps, 1.0, 1e9, memorised, grokked, grokked)
+
+    late = Arm(
+        "a", (trial(900, 100, 800), trial(1000, 100, None), trial(400, None, 200), trial(1000, None, None)), 1000
+    )
+    assert late.lateness()[:3].tolist() == [8, 10, 0.5]
+    assert math.isnan(late.lateness()[3])
+
+
 def test_arms_are_paired_by_seed_whatever_their_order_and_number():
     one, other = arm("a", {3: 50, 1: 20, 7: 5}), arm("b", {1: 40, 2: 1, 3: 100})
     ratio = compared(one, other)

@@ -103,6 +103,18 @@ class Arm:
         """The mean time up to the budget."""
         return restricted_mean(*self.times(time), self.budget)
 
+    def lateness(self) -> np.ndarray:
+        """[n] steps to generalise over steps to memorise; at least so much where the former was not reached.
+
+        A run that ended generalised without having memorised counts as if it had memorised at its end, so that what is
+        below 1 stays so. NaN where neither was reached.
+        """
+        fitted = [
+            t.t_memorised if t.t_memorised is not None else t.steps if t.t_grokked is not None else np.nan
+            for t in self.trials
+        ]
+        return np.array(self.times()[0]) / np.maximum(fitted, 1)
+
     def final(self, column: str) -> np.ndarray:
         """[n] the last value of a curve of each run."""
         return np.array([trial.last(column) for trial in self.trials])

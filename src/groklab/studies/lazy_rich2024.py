@@ -191,17 +191,6 @@ def growth(arm: Arm) -> np.ndarray:
     return np.array([trial.last("norms.l2") / trial.curve("norms.l2")[0] for trial in arm.trials])
 
 
-def gaps(arm: Arm) -> np.ndarray:
-    """[n] steps to generalise over steps to memorise; at least so much where not reached, NaN where not memorised."""
-    times = arm.times()[0]
-    return np.array(
-        [
-            time / trial.t_memorised if trial.t_memorised else np.nan
-            for time, trial in zip(times, arm.trials, strict=True)
-        ]
-    )
-
-
 def judge_polynomial(found: Evidence) -> Finding:
     name = polynomial_name(ALPHA)
     runs = found.calculated["crossings"][name]
@@ -317,7 +306,7 @@ def judge_modular(found: Evidence) -> Finding:
 
 def judge_modular_norm(found: Evidence) -> Finding:
     arm = max((found.arm("modular", name) for name in CONVENTIONS), key=lambda arm: arm.reached("t_memorised"))
-    late, grown = gaps(arm), growth(arm)
+    late, grown = arm.lateness(), growth(arm)
     reached = np.array([trial.t_grokked is not None for trial in arm.trials])
     return all_hold(
         {
@@ -334,7 +323,7 @@ def judge_images(found: Evidence) -> Finding:
     arms = {alpha: found.arm(f"mnist-{alpha:g}", "adamw") for alpha in IMAGE_ALPHAS}
     if arms[1.0].budget < 60_000:
         return Finding("not comparable", arms[1.0].said(), "60,000 steps are needed, which a quick run has not")
-    ratios = {alpha: gaps(arm) for alpha, arm in arms.items()}
+    ratios = {alpha: arm.lateness() for alpha, arm in arms.items()}
     said = "; ".join(f"alpha {alpha:g}: {spread(ratios[alpha], 1)}, {arm.said()}" for alpha, arm in arms.items())
     reached = {alpha: most([trial.t_grokked is not None for trial in arm.trials]) for alpha, arm in arms.items()}
     return all_hold(
@@ -361,7 +350,7 @@ def _transformers(found: Evidence, expected: Mapping[tuple[float, float], bool])
         arm = found.arm(f"transformer-{alpha:g}-{decay:g}", "adamw")
         if arm.budget < 15_000:
             return Finding("not comparable", arm.said(), "15,000 steps are needed, which a quick run has not")
-        ratios, reached = gaps(arm), most([trial.t_grokked is not None for trial in arm.trials])
+        ratios, reached = arm.lateness(), most([trial.t_grokked is not None for trial in arm.trials])
         late = most(ratios >= 4) if groks else most(ratios <= 2)
         conditions[f"{'grokking' if groks else 'no delay'} at alpha {alpha:g}, decay {decay:g}"] = reached and late
         said.append(f"alpha {alpha:g}, decay {decay:g}: {spread(ratios, 1)}, {arm.said()}")

@@ -268,15 +268,9 @@ def judge_image_norm(found: Evidence) -> Finding:
     )
 
 
-def gaps(arm: Arm) -> np.ndarray:
-    """[n] steps to generalise over steps to memorise; at least so much where not reached, NaN where not memorised."""
-    pairs = zip(arm.times()[0], arm.trials, strict=True)
-    return np.array([t / max(trial.t_memorised, 1) if trial.t_memorised is not None else np.nan for t, trial in pairs])
-
-
 def groks(arm: Arm) -> bool:
     """Whether most runs generalise, and take at least four times the steps to memorise."""
-    return most([trial.t_grokked is not None for trial in arm.trials]) and most(gaps(arm) >= 4)
+    return most([trial.t_grokked is not None for trial in arm.trials]) and most(arm.lateness() >= 4)
 
 
 def judge_scale(found: Evidence) -> Finding:
@@ -287,10 +281,9 @@ def judge_scale(found: Evidence) -> Finding:
             return Finding("not comparable", large.said(), "60,000 steps are needed, which a quick run has not")
         reached = most([trial.t_grokked is not None for trial in small.trials])
         conditions[f"{name}: late with large weights"] = groks(large)
-        conditions[f"{name}: not late with small ones"] = reached and most(gaps(small) <= 2)
-        measured.append(
-            f"{name}: large {spread(gaps(large), 1)}, {large.said()}; small {spread(gaps(small), 1)}, {small.said()}"
-        )
+        conditions[f"{name}: not late with small ones"] = reached and most(small.lateness() <= 2)
+        late, soon = (spread(arm.lateness(), 1) for arm in (large, small))
+        measured.append(f"{name}: large {late}, {large.said()}; small {soon}, {small.said()}")
     return all_hold(conditions, f"steps to generalise by steps to memorise: {'; '.join(measured)}")
 
 
@@ -396,7 +389,7 @@ def judge_loss(found: Evidence) -> Finding:
     median = float(np.median(ratios))
     measured = (
         f"steps of the held-out by those of the training loss, half way down (logarithm): {spread(ratios)}; "
-        f"steps to be right within the tolerance: {spread(gaps(arm), 1)}, {arm.said()}"
+        f"steps to be right within the tolerance: {spread(arm.lateness(), 1)}, {arm.said()}"
     )
     if median <= 1.5 and groks(arm):
         return Finding("reproduced", measured)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from groklab.result import Result
 
 PARTS = ("baselines", "claims", "networks", "study", "record")  # files of this package that are no studies
-CURVE_POINTS = 40
+CURVE_POINTS, FEWEST_POINTS = 40, 10  # of a curve; fewer than the former where an arm has more than ten runs
 CURVES = ("train_accuracy", "held_out_accuracy")
 TUNING_SEEDS = 100  # seeds below are for tuning, those from here on for reporting
 
@@ -190,23 +190,24 @@ def reproduce(
 def arms_of(result: Result, columns: Sequence[str] = ()) -> dict[str, Arm]:
     """The evidence of one experiment."""
     spec = result.experiment.spec
+    points = max(FEWEST_POINTS, CURVE_POINTS * 10 // max(10, spec["seeds"]["count"]))
     arms: dict[str, list[Trial]] = {name: [] for name in spec["arms"]}
     for run in result.runs:
         row, curves = run.row, run.curves
-        kept = _thinned(curves, [*CURVES, *columns]) if len(curves.get("step", ())) else {}
+        kept = _thinned(curves, [*CURVES, *columns], points) if len(curves.get("step", ())) else {}
         times = (row.t_memorised, row.t_grokked, row.t_stable)
         spent = (row.steps or 0, round(row.seconds or 0.0, 2), float(row.flops or 0.0))
         arms[row.arm].append(Trial(row.seed, row.status, *spent, *times, kept))
     return {name: Arm(name, tuple(trials), int(spec["budget"]["steps"])) for name, trials in arms.items()}
 
 
-def _thinned(curves: Mapping[str, np.ndarray], columns: Sequence[str]) -> dict[str, list[float | None]]:
-    """About CURVE_POINTS of the evaluations that have all columns, evenly spread over the logarithm of the step."""
+def _thinned(curves: Mapping[str, np.ndarray], columns: Sequence[str], points: int) -> dict[str, list[float | None]]:
+    """About so many of the evaluations that have all columns, evenly spread over the logarithm of the step."""
     columns = [column for column in columns if column in curves]
     measured = np.flatnonzero(np.all([np.isfinite(curves[column]) for column in columns], axis=0))
     rows = measured if len(measured) > 1 else np.arange(len(curves["step"]))  # some measures are taken more seldom
-    points = np.unique(np.geomspace(1, len(rows), CURVE_POINTS).round().astype(int) - 1)
-    keep = np.unique([*rows[points], len(curves["step"]) - 1])
+    chosen = np.unique(np.geomspace(1, len(rows), points).round().astype(int) - 1)
+    keep = np.unique([*rows[chosen], len(curves["step"]) - 1])
     found: dict[str, list[float | None]] = {"step": [int(step) for step in curves["step"][keep]]}
     for column in columns:
         values = curves[column][keep].tolist()
