@@ -143,7 +143,8 @@ def state_of(name: str) -> str:
         return "not run yet"
     found = [finding["verdict"] for finding in data["findings"].values()]
     counts = [f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found]
-    return f"{'quick run' if data['quick'] else 'run'} of {data['date']}: {', '.join(counts)}"
+    size = "quick run" if data["quick"] else "run with changed settings" if data["settings"] else "run"
+    return f"{size} of {data['date']}: {', '.join(counts)}"
 
 
 def study_of(name: str) -> Study:
