@@ -147,7 +147,7 @@ def robustness(run: Run) -> dict[str, Any]:
 def too_short(found: Evidence, experiment: str = "late", steps: int = STEPS) -> Finding | None:
     if next(iter(found.arms[experiment].values())).budget >= steps:
         return None
-    return Finding("not comparable", "", f"{steps:,} steps are needed, which a quick run has not")
+    return Finding("not comparable", "", f"{steps:,} steps are needed, more than these runs have")
 
 
 def dips(runs: list[dict[str, Any]]) -> np.ndarray:

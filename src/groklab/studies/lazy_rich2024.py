@@ -322,7 +322,7 @@ def judge_modular_norm(found: Evidence) -> Finding:
 def judge_images(found: Evidence) -> Finding:
     arms = {alpha: found.arm(f"mnist-{alpha:g}", "adamw") for alpha in IMAGE_ALPHAS}
     if arms[1.0].budget < 60_000:
-        return Finding("not comparable", arms[1.0].said(), "60,000 steps are needed, which a quick run has not")
+        return Finding("not comparable", arms[1.0].said(), "60,000 steps are needed, more than these runs have")
     ratios = {alpha: arm.lateness() for alpha, arm in arms.items()}
     said = "; ".join(f"alpha {alpha:g}: {spread(ratios[alpha], 1)}, {arm.said()}" for alpha, arm in arms.items())
     reached = {alpha: most([trial.t_grokked is not None for trial in arm.trials]) for alpha, arm in arms.items()}
@@ -349,7 +349,7 @@ def _transformers(found: Evidence, expected: Mapping[tuple[float, float], bool])
     for (alpha, decay), groks in expected.items():
         arm = found.arm(f"transformer-{alpha:g}-{decay:g}", "adamw")
         if arm.budget < 15_000:
-            return Finding("not comparable", arm.said(), "15,000 steps are needed, which a quick run has not")
+            return Finding("not comparable", arm.said(), "15,000 steps are needed, more than these runs have")
         ratios, reached = arm.lateness(), most([trial.t_grokked is not None for trial in arm.trials])
         late = most(ratios >= 4) if groks else most(ratios <= 2)
         conditions[f"{'grokking' if groks else 'no delay'} at alpha {alpha:g}, decay {decay:g}"] = reached and late

@@ -195,7 +195,7 @@ def judge_student_values(found: Evidence) -> Finding:
 def shorter(found: Evidence, name: str, steps: int) -> Finding | None:
     """What to say of an experiment that was not given its steps."""
     arm = next(iter(found.arms[name].values()))
-    reason = f"{steps:,} steps are needed, which a quick run has not"
+    reason = f"{steps:,} steps are needed, more than these runs have"
     return Finding("not comparable", "", reason) if arm.budget < steps else None
 
 
@@ -278,7 +278,7 @@ def judge_scale(found: Evidence) -> Finding:
     for name in ("student", "images"):
         large, small = found.arm(name, "large"), found.arm(name, "small")
         if name == "images" and large.budget < 60_000:
-            return Finding("not comparable", large.said(), "60,000 steps are needed, which a quick run has not")
+            return Finding("not comparable", large.said(), "60,000 steps are needed, more than these runs have")
         reached = most([trial.t_grokked is not None for trial in small.trials])
         conditions[f"{name}: late with large weights"] = groks(large)
         conditions[f"{name}: not late with small ones"] = reached and most(small.lateness() <= 2)
@@ -323,7 +323,7 @@ def judge_memorising(found: Evidence) -> Finding:
 def judge_sums(found: Evidence) -> Finding:
     arm = found.arm("sums-decay", "decay 1")
     if arm.budget < 12_000:
-        return Finding("not comparable", arm.said(), "12,000 steps are needed, which a quick run has not")
+        return Finding("not comparable", arm.said(), "12,000 steps are needed, more than these runs have")
     memorised, grokked = arm.median("t_memorised").median, arm.median().median
     return all_hold(
         {
@@ -352,7 +352,7 @@ def judge_constant(found: Evidence) -> Finding:
 def judge_reviews(found: Evidence) -> Finding:
     large, usual = found.arm("reviews", "large"), found.arm("reviews", "usual")
     if large.budget < 4000:
-        return Finding("not comparable", "", "4,000 steps are needed, which a quick run has not")
+        return Finding("not comparable", "", "4,000 steps are needed, more than these runs have")
     gains = {}
     for arm in (large, usual):
         rises = []
