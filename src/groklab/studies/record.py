@@ -24,6 +24,9 @@ from groklab.studies.claims import VERDICTS, Arm, Evidence, Finding, Trial
 from groklab.studies.study import Judged, Study, results_of, studies, study_of
 
 
+CHARTED = 10  # runs of an arm that are drawn
+
+
 def to_json(judged: Judged) -> dict[str, Any]:
     """A judged study as plain data."""
     arms = {
@@ -183,7 +186,7 @@ def _page(judged: Judged) -> str:
         parts += [
             f"### {name}",
             f"Seeds {seeds[0]} to {seeds[-1]}; {budget}. Medians in steps with 95 % intervals; time and compute are "
-            "those of all runs of the arm together.",
+            f"those of all runs of the arm together; curves are those of the first {CHARTED} runs at most.",
             _table(["arm", "memorised", "grokked", "time", "compute"], [_arm_row(arm) for arm in arms.values()]),
             f"![Accuracies of {name}]({study.name}-{name}.svg)",
         ]
@@ -198,7 +201,7 @@ def _arm_row(arm: Arm) -> list[str]:
 
 
 def _chart(judged: Judged, name: str) -> Any:
-    """Train and held-out accuracy of every run of an experiment."""
+    """Train and held-out accuracy of the runs of an experiment, of the first ones where an arm has many."""
     arms, spec = judged.evidence.arms[name], judged.specs[name]
     rows = [
         {
@@ -207,10 +210,10 @@ def _chart(judged: Judged, name: str) -> Any:
             **trial.curves,
         }
         for arm in arms.values()
-        for trial in arm.trials
+        for trial in arm.trials[:CHARTED]
         if trial.curves
     ]
-    last = max((trial.steps for arm in arms.values() for trial in arm.trials), default=2)
+    last = max((trial.steps for arm in arms.values() for trial in arm.trials[:CHARTED]), default=2)
     first = int(spec["budget"]["evaluate_every"])
     return charts.accuracy(Curves(tuple(arms), tuple(rows), spec["definitions"], min(first, last - 1), max(last, 2)))
 
