@@ -23,7 +23,6 @@ from groklab.store.checkpoint_files import written_whole
 from groklab.studies.claims import VERDICTS, Arm, Evidence, Finding, Trial
 from groklab.studies.study import Judged, Study, results_of, studies, study_of
 
-
 CHARTED = 10  # runs of an arm that are drawn
 
 
