@@ -11,13 +11,16 @@ from groklab.statistics.paired import PairedRatio
 from groklab.studies.claims import (
     Arm,
     Evidence,
+    Finding,
     Trial,
     above_one,
     all_hold,
+    at_most_partly,
     below_one,
     compared,
     faster,
     ratio_said,
+    too_short,
     within,
 )
 
@@ -48,6 +51,22 @@ def test_lateness_is_a_bound_where_a_time_was_not_reached():
     )
     assert late.lateness()[:3].tolist() == [8, 10, 0.5]
     assert math.isnan(late.lateness()[3])
+
+
+def test_runs_that_are_too_short_say_nothing_and_others_may_say_no_more_than_partly():
+    short = arm("a", {0: 100})
+    assert too_short(short, 1000) is None
+    finding = too_short(short, 1001)
+    assert finding is not None
+    assert (finding.verdict, finding.measured) == ("not comparable", short.said())
+    assert at_most_partly(Finding("reproduced", "much"), "why") == Finding("partly", "much", "why")
+    assert at_most_partly(Finding("not reproduced", "much"), "why") == Finding("not reproduced", "much")
+
+
+def test_the_fastest_arm_counts_runs_that_never_grok_with_the_budget():
+    found = Evidence({"tuning": {"a": arm("a", {0: 10, 1: None}), "b": arm("b", {0: 400, 1: 500})}})
+    assert found.fastest("tuning", ["a", "b"]) == "b"
+    assert found.fastest("tuning", ["a"]) == "a"
 
 
 def test_arms_are_paired_by_seed_whatever_their_order_and_number():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groklab.studies.claims import Claim, Evidence, Finding, all_hold, most, spread
+from groklab.studies.claims import Claim, Evidence, Finding, all_hold, most, spread, too_short
 from groklab.studies.study import Study
 
 if TYPE_CHECKING:
@@ -144,10 +144,8 @@ def robustness(run: Run) -> dict[str, Any]:
     }
 
 
-def too_short(found: Evidence, experiment: str = "late", steps: int = STEPS) -> Finding | None:
-    if next(iter(found.arms[experiment].values())).budget >= steps:
-        return None
-    return Finding("not comparable", "", f"{steps:,} steps are needed, more than these runs have")
+def shorter(found: Evidence, experiment: str = "late", steps: int = STEPS) -> Finding | None:
+    return too_short(next(iter(found.arms[experiment].values())), steps, said="")
 
 
 def dips(runs: list[dict[str, Any]]) -> np.ndarray:
@@ -171,7 +169,7 @@ def descended(runs: list[dict[str, Any]]) -> np.ndarray:
 
 
 def judge_phases(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     runs = found.calculated["phases"]["usual"]
     rise, fall = rises(runs), falls(runs)
@@ -188,7 +186,7 @@ def judge_phases(found: Evidence) -> Finding:
 
 
 def judge_large(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     usual, large = (dips(found.calculated["phases"][name]) for name in ARMS)
     up = rises(found.calculated["phases"]["large"])
@@ -203,7 +201,7 @@ def judge_large(found: Evidence) -> Finding:
 
 
 def judge_random(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     runs = found.calculated["phases"]["usual"]
     left = np.array([run["random_end_by_peak"] for run in runs])
@@ -214,7 +212,7 @@ def judge_random(found: Evidence) -> Finding:
 
 
 def judge_robust(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     runs = found.calculated["robustness"]["late"]["usual"]
     late = [run for run in runs if run["gain"] is not None and run["gain"] >= 0.1]
@@ -234,7 +232,7 @@ def judge_robust(found: Evidence) -> Finding:
 
 
 def judge_before(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     runs, robust = found.calculated["phases"]["usual"], found.calculated["robustness"]["late"]["usual"]
     ratios = [
@@ -251,7 +249,7 @@ def judge_before(found: Evidence) -> Finding:
 
 
 def judge_decay(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     usual, none = (found.calculated["robustness"]["late"][name] for name in ("usual", "no decay"))
     gains = [run["gain"] for run in none]
@@ -261,7 +259,7 @@ def judge_decay(found: Evidence) -> Finding:
 
 
 def judge_batch_norm(found: Evidence) -> Finding:
-    if short := too_short(found, "plain", CONVOLVED_STEPS):
+    if short := shorter(found, "plain", CONVOLVED_STEPS):
         return short
     plain, normed = ([run["gain"] for run in found.calculated["robustness"][name]["adam"]] for name in NORMS)
     measured = f"gain after fitting {spread(plain)} without batch norm, {spread(normed)} with it"

@@ -10,7 +10,7 @@ until it kills the optimisation; the paper computes no progress measure on those
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import comb
 from typing import TYPE_CHECKING, Any
 
@@ -250,12 +250,19 @@ def judge_source(found: Evidence) -> Finding:
     return Finding("reproduced" if ratio >= 2 else "partly" if ratio > 1 else "not reproduced", said)
 
 
+def too_few(runs: Sequence[Any], of: Sequence[Any]) -> Finding | None:
+    """Runs that learned, and were at chance for a while before, have to be half of all."""
+    if runs and len(runs) >= len(of) / 2:
+        return None
+    return Finding(
+        "not comparable", f"{len(runs)} runs", "most never learned, or were at chance for too few evaluations"
+    )
+
+
 def judge_moves(found: Evidence) -> Finding:
     runs = [run for run in found.calculated["hidden"] if run["time"] and run["moved_quarter"] and run["moved_last"]]
-    if len(runs) < len(found.calculated["hidden"]) / 2 or not runs:
-        return Finding(
-            "not comparable", f"{len(runs)} runs", "most never learned, or were at chance for too few evaluations"
-        )
+    if nothing := too_few(runs, found.calculated["hidden"]):
+        return nothing
     ratios = [run["moved_last"] / run["moved_quarter"] for run in runs]
     share = float(np.mean(np.array(ratios) > 2))
     said = (
@@ -279,10 +286,8 @@ def judge_predicts(found: Evidence) -> Finding:
 def judge_gap(found: Evidence) -> Finding:
     all_runs = found.calculated["gap"]
     runs = [run for run in all_runs if run["time"] and run["last"] is not None]
-    if len(runs) < len(all_runs) / 2 or not runs:
-        return Finding(
-            "not comparable", f"{len(runs)} runs", "most never learned, or were at chance for too few evaluations"
-        )
+    if nothing := too_few(runs, all_runs):
+        return nothing
     share = float(np.mean([run["last"] > max(run["first"], ROUNDING) for run in runs]))
     first, last, mean = (np.median([run[name] for run in runs]) for name in ("first", "last", "mean"))
     said = f"grown in {100 * share:.0f} % of {len(runs)} runs, median {first:.3g} to {last:.3g}; of the mean neuron "

@@ -8,7 +8,7 @@ kept of runs is small and plain, so that anybody can judge again what is recorde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -109,10 +109,8 @@ class Arm:
         A run that ended generalised without having memorised counts as if it had memorised at its end, so that what is
         below 1 stays so. NaN where neither was reached.
         """
-        fitted = [
-            t.t_memorised if t.t_memorised is not None else t.steps if t.t_grokked is not None else np.nan
-            for t in self.trials
-        ]
+        ends = [np.nan if trial.t_grokked is None else trial.steps for trial in self.trials]
+        fitted = [t.t_memorised if t.t_memorised is not None else end for t, end in zip(self.trials, ends, strict=True)]
         return np.array(self.times()[0]) / np.maximum(fitted, 1)
 
     def final(self, column: str) -> np.ndarray:
@@ -146,8 +144,20 @@ class Evidence:
             raise GroklabError(f"experiment '{experiment}' has no arm '{name}': {nearest(name, self.arms[experiment])}")
         return self.arms[experiment][name]
 
+    def fastest(self, experiment: str, names: Iterable[str]) -> str:
+        """The arm with the smallest restricted mean time to grok; the first of equal ones."""
+        return min(names, key=lambda name: self.arm(experiment, name).restricted_mean())
+
 
 # --- what judges are made of -----------------------------------------------------------------------------------------
+
+
+def too_short(arm: Arm, steps: int, said: str | None = None) -> Finding | None:
+    """Runs with fewer steps than a claim needs are no evidence for or against it."""
+    if arm.budget >= steps:
+        return None
+    reason = f"{steps:,} steps are needed, more than these runs have"
+    return Finding("not comparable", arm.said() if said is None else said, reason)
 
 
 def compared(arm: Arm, baseline: Arm, time: Time = "t_grokked") -> PairedRatio:
@@ -223,6 +233,11 @@ def all_hold(conditions: Mapping[str, bool], measured: str) -> Finding:
         return Finding("reproduced", measured)
     verdict: Verdict = "partly" if len(failing) < len(conditions) else "not reproduced"
     return Finding(verdict, measured, f"does not hold: {'; '.join(failing)}")
+
+
+def at_most_partly(finding: Finding, reason: str) -> Finding:
+    """What was found, but no more than partly: for runs that could not have shown the contrary."""
+    return replace(finding, verdict="partly", reason=reason) if finding.verdict == "reproduced" else finding
 
 
 def most(holds: Any) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from groklab.experiment import Experiment
-from groklab.studies.claims import Arm, Claim, Evidence, Finding, all_hold, most, spread
+from groklab.studies.claims import Arm, Claim, Evidence, Finding, all_hold, most, spread, too_short
 from groklab.studies.networks import NANDA
 from groklab.studies.study import TUNING_SEEDS, Study
 from groklab.theory import committee
@@ -321,8 +321,8 @@ def judge_modular_norm(found: Evidence) -> Finding:
 
 def judge_images(found: Evidence) -> Finding:
     arms = {alpha: found.arm(f"mnist-{alpha:g}", "adamw") for alpha in IMAGE_ALPHAS}
-    if arms[1.0].budget < 60_000:
-        return Finding("not comparable", arms[1.0].said(), "60,000 steps are needed, more than these runs have")
+    if short := too_short(arms[1.0], 60_000):
+        return short
     ratios = {alpha: arm.lateness() for alpha, arm in arms.items()}
     said = "; ".join(f"alpha {alpha:g}: {spread(ratios[alpha], 1)}, {arm.said()}" for alpha, arm in arms.items())
     reached = {alpha: most([trial.t_grokked is not None for trial in arm.trials]) for alpha, arm in arms.items()}
@@ -348,8 +348,8 @@ def _transformers(found: Evidence, expected: Mapping[tuple[float, float], bool])
     conditions, said = {}, []
     for (alpha, decay), groks in expected.items():
         arm = found.arm(f"transformer-{alpha:g}-{decay:g}", "adamw")
-        if arm.budget < 15_000:
-            return Finding("not comparable", arm.said(), "15,000 steps are needed, more than these runs have")
+        if short := too_short(arm, 15_000):
+            return short
         ratios, reached = arm.lateness(), most([trial.t_grokked is not None for trial in arm.trials])
         late = most(ratios >= 4) if groks else most(ratios <= 2)
         conditions[f"{'grokking' if groks else 'no delay'} at alpha {alpha:g}, decay {decay:g}"] = reached and late

@@ -22,6 +22,7 @@ from groklab.studies.claims import (
     Finding,
     above_one,
     all_hold,
+    at_most_partly,
     below_one,
     compared,
     ratio_said,
@@ -337,9 +338,7 @@ def _never(arm: Arm) -> Finding:
 
 def _seen_for(arm: Arm, finding: Finding) -> Finding:
     """At most partly where runs end before those in which the paper saw nothing."""
-    if finding.verdict != "reproduced" or arm.budget >= NEVER:
-        return finding
-    return Finding("partly", finding.measured, f"seen for {arm.budget:,} of {NEVER:,} steps")
+    return finding if arm.budget >= NEVER else at_most_partly(finding, f"seen for {arm.budget:,} of {NEVER:,} steps")
 
 
 def judge_much(found: Evidence) -> Finding:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groklab.studies.claims import Arm, Claim, Evidence, Finding, all_hold, most, spread
+from groklab.studies.claims import Arm, Claim, Evidence, Finding, all_hold, at_most_partly, most, spread, too_short
 from groklab.studies.networks import NANDA
 from groklab.studies.study import TUNING_SEEDS, Study
 
@@ -194,9 +194,7 @@ def judge_student_values(found: Evidence) -> Finding:
 
 def shorter(found: Evidence, name: str, steps: int) -> Finding | None:
     """What to say of an experiment that was not given its steps."""
-    arm = next(iter(found.arms[name].values()))
-    reason = f"{steps:,} steps are needed, more than these runs have"
-    return Finding("not comparable", "", reason) if arm.budget < steps else None
+    return too_short(next(iter(found.arms[name].values())), steps, said="")
 
 
 def judge_image_landscape(found: Evidence) -> Finding:
@@ -231,9 +229,9 @@ def judge_sum_landscape(found: Evidence) -> Finding:
     train, held = ({a: 1 - v for a, v in landscape(found, "sums-landscape", c).items()} for c in (0, 1))
     shape = all_hold(shapes(train, held), f"best training error {listed(train)}; best held-out error {listed(held)}")
     budget = next(iter(found.arms["sums-landscape"].values())).budget
-    if shape.verdict == "reproduced" and budget < 15_000:
-        return Finding("partly", shape.measured, f"after {budget:,} of 15,000 steps a wall may be mere slowness")
-    return shape
+    if budget >= 15_000:
+        return shape
+    return at_most_partly(shape, f"after {budget:,} of 15,000 steps a wall may be mere slowness")
 
 
 def _at_times(found: Evidence, name: str, published: Mapping[int, float]) -> Finding:
@@ -277,8 +275,8 @@ def judge_scale(found: Evidence) -> Finding:
     conditions, measured = {}, []
     for name in ("student", "images"):
         large, small = found.arm(name, "large"), found.arm(name, "small")
-        if name == "images" and large.budget < 60_000:
-            return Finding("not comparable", large.said(), "60,000 steps are needed, more than these runs have")
+        if name == "images" and (short := too_short(large, 60_000)):
+            return short
         reached = most([trial.t_grokked is not None for trial in small.trials])
         conditions[f"{name}: late with large weights"] = groks(large)
         conditions[f"{name}: not late with small ones"] = reached and most(small.lateness() <= 2)
@@ -322,8 +320,8 @@ def judge_memorising(found: Evidence) -> Finding:
 
 def judge_sums(found: Evidence) -> Finding:
     arm = found.arm("sums-decay", "decay 1")
-    if arm.budget < 12_000:
-        return Finding("not comparable", arm.said(), "12,000 steps are needed, more than these runs have")
+    if short := too_short(arm, 12_000):
+        return short
     memorised, grokked = arm.median("t_memorised").median, arm.median().median
     return all_hold(
         {
@@ -351,8 +349,8 @@ def judge_constant(found: Evidence) -> Finding:
 
 def judge_reviews(found: Evidence) -> Finding:
     large, usual = found.arm("reviews", "large"), found.arm("reviews", "usual")
-    if large.budget < 4000:
-        return Finding("not comparable", "", "4,000 steps are needed, more than these runs have")
+    if short := too_short(large, 4000, said=""):
+        return short
     gains = {}
     for arm in (large, usual):
         rises = []
