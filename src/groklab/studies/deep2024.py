@@ -25,6 +25,7 @@ from groklab.studies.claims import (
     all_hold,
     compared,
     ratio_said,
+    too_short,
 )
 from groklab.studies.study import TUNING_SEEDS, Study
 
@@ -154,17 +155,14 @@ def runs_of(found: Evidence, depth: int, images: int) -> list[Mapping[str, Any]]
     return list(found.calculated.get(name_of(depth, images), {}).values())
 
 
-def too_short(arms: list[Arm]) -> Finding | None:
+def shorter(arms: list[Arm]) -> Finding | None:
     """A cut budget says nothing of what happens late."""
-    if all(arm.budget >= STEPS for arm in arms):
-        return None
-    said = "; ".join(arm.said() for arm in arms)
-    return Finding("not comparable", said, f"the budget was cut: it takes {STEPS:,} steps to tell")
+    return too_short(min(arms, key=lambda arm: arm.budget), STEPS, "; ".join(arm.said() for arm in arms))
 
 
 def judge_later(found: Evidence) -> Finding:
     arms = {depth: arm_of(found, depth, 5000) for depth in DEPTHS}
-    if nothing := too_short(list(arms.values())):
+    if nothing := shorter(list(arms.values())):
         return nothing
     conditions, said, unseen = {}, [], []
     times: dict[Time, str] = {"t_memorised": "memorises", "t_grokked": "generalises"}
@@ -194,7 +192,7 @@ def grokking_share(found: Evidence, depth: int, images: int) -> float:
 
 def judge_readily(found: Evidence) -> Finding:
     arms = [arm_of(found, depth, 7000) for depth in DEPTHS]
-    if nothing := too_short(arms):
+    if nothing := shorter(arms):
         return nothing
     shares = {depth: grokking_share(found, depth, 7000) for depth in DEPTHS}
     said = "grokking: " + ", ".join(f"{share:.0%} at depth {depth}" for depth, share in shares.items())
@@ -206,7 +204,7 @@ def judge_readily(found: Evidence) -> Finding:
 
 def judge_rank(found: Evidence) -> Finding:
     arm, runs = arm_of(found, 12, 5000), runs_of(found, 12, 5000)
-    if nothing := too_short([arm]):
+    if nothing := shorter([arm]):
         return nothing
     if 2 * arm.reached() <= len(arm):
         return Finding("not comparable", arm.said(), "most runs have not generalised within this budget")
@@ -225,7 +223,7 @@ def judge_rank(found: Evidence) -> Finding:
 
 def judge_probes(found: Evidence) -> Finding:
     arm, runs = arm_of(found, 12, 5000), runs_of(found, 12, 5000)
-    if nothing := too_short([arm]):
+    if nothing := shorter([arm]):
         return nothing
     if 2 * arm.reached() <= len(arm):
         return Finding("not comparable", arm.said(), "most runs have not generalised within this budget")
@@ -243,7 +241,7 @@ def judge_probes(found: Evidence) -> Finding:
 
 
 def judge_stages(found: Evidence) -> Finding:
-    if nothing := too_short([arm_of(found, depth, 7000) for depth in DEPTHS]):
+    if nothing := shorter([arm_of(found, depth, 7000) for depth in DEPTHS]):
         return nothing
     counts = {depth: [int(run["surges"]) for run in runs_of(found, depth, 7000)] for depth in DEPTHS}
     said = "surges: " + "; ".join(f"depth {depth}: {', '.join(map(str, each))}" for depth, each in counts.items())
@@ -259,7 +257,7 @@ def judge_stages(found: Evidence) -> Finding:
 
 
 def judge_rank_stages(found: Evidence) -> Finding:
-    if nothing := too_short([arm_of(found, depth, 7000) for depth in DEPTHS]):
+    if nothing := shorter([arm_of(found, depth, 7000) for depth in DEPTHS]):
         return nothing
     shares = {
         depth: float(
@@ -274,7 +272,7 @@ def judge_rank_stages(found: Evidence) -> Finding:
 
 def judge_norm(found: Evidence) -> Finding:
     few, many = arm_of(found, 12, 5000), arm_of(found, 12, 7000)
-    if nothing := too_short([few, many]):
+    if nothing := shorter([few, many]):
         return nothing
     if 2 * min(few.reached(), many.reached()) <= len(few):
         said = f"5,000: {few.said()}; 7,000: {many.said()}"
@@ -291,7 +289,7 @@ def judge_norm(found: Evidence) -> Finding:
 
 
 def judge_tunnel(found: Evidence) -> Finding:
-    if nothing := too_short([arm_of(found, depth, images) for images in IMAGES for depth in DEPTHS]):
+    if nothing := shorter([arm_of(found, depth, images) for images in IMAGES for depth in DEPTHS]):
         return nothing
     middles = {
         (depth, images): float(np.median([run["tunnel"] for run in runs_of(found, depth, images)]))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from groklab.studies.claims import Arm, Claim, Evidence, Finding, Verdict, all_hold, within
+from groklab.studies.claims import Arm, Claim, Evidence, Finding, Verdict, all_hold, too_short, within
 from groklab.studies.networks import POWER
 from groklab.studies.study import TUNING_SEEDS, Study
 
@@ -78,13 +78,6 @@ STEPS = {  # of each experiment with the base settings, longer than where it is 
     "equations-75": 3000,
     "equations-90": 3000,
 }
-
-
-def too_short(arm: Arm, steps: int) -> Finding | None:
-    """Nothing is said by runs with fewer steps than the claim is stated for."""
-    if arm.budget >= steps:
-        return None
-    return Finding("not comparable", arm.said(), f"runs of {arm.budget:,} steps, {steps:,} are needed")
 
 
 def delays(arm: Arm) -> list[float]:

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groklab.studies.claims import Arm, Claim, Evidence, Finding, all_hold, at_most_partly, compared, within
+from groklab.studies.claims import (
+    Arm,
+    Claim,
+    Evidence,
+    Finding,
+    all_hold,
+    at_most_partly,
+    compared,
+    too_short,
+    within,
+)
 from groklab.studies.networks import POWER
 from groklab.studies.study import TUNING_SEEDS, Study
 
@@ -77,13 +87,6 @@ INTERVENTIONS = {
     "weight noise": adam(1e-3, {"kind": "weight_noise", "sigma": 0.01}),
 }
 OPERATIONS = {"plus": "a+b", "minus": "a-b", "times": "a*b", "over": "a/b"}
-
-
-def too_short(arm: Arm, steps: int) -> Finding | None:
-    """Nothing is said by runs with fewer steps than the claim is stated for."""
-    if arm.budget >= steps:
-        return None
-    return Finding("not comparable", arm.said(), f"runs of {arm.budget:,} updates, {steps:,} are needed")
 
 
 def capped(finding: Finding, budget: int) -> Finding:

@@ -326,7 +326,9 @@ STUDY = Study(
     },
     quick={
         "*": ("seeds.count=1", "budget.steps=500"),
-        **dict.fromkeys(("tuning-signs", "tuning-signs-levers", "parities"), ("budget.steps=6000",)),
+        **{f"tuning-{name}": ("budget.steps=50",) for name in ("adamw", *COMBINED, *ARCHITECTURES, "together")},
+        **dict.fromkeys(("tuning-signs", "tuning-signs-levers"), ("budget.steps=1000",)),
+        "parities": ("budget.steps=6000",),
     },
     tables=tables,
     claims=(

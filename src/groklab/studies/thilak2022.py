@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from groklab.statistics.events import LAST_LAYER, slingshots
-from groklab.studies.claims import Claim, Evidence, Finding, all_hold, most
+from groklab.studies.claims import Claim, Evidence, Finding, all_hold, most, too_short
 from groklab.studies.networks import POWER
 from groklab.studies.study import TUNING_SEEDS, Study
 
@@ -84,11 +84,8 @@ def calculate(results: Mapping[str, Result]) -> dict[str, Any]:
     return {"epsilon": {name: [of_run(run) for run in results["epsilon"].runs if run.arm == name] for name in EPSILONS}}
 
 
-def too_short(found: Evidence) -> Finding | None:
-    arm = found.arm("epsilon", "1e-8")
-    if arm.budget >= STEPS:
-        return None
-    return Finding("not comparable", arm.said(), f"runs of {arm.budget:,} updates, {STEPS:,} are needed")
+def shorter(found: Evidence) -> Finding | None:
+    return too_short(found.arm("epsilon", "1e-8"), STEPS)
 
 
 def counts(found: Evidence, name: str) -> list[int]:
@@ -96,7 +93,7 @@ def counts(found: Evidence, name: str) -> list[int]:
 
 
 def judge_late(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     arm = found.arm("epsilon", "1e-8")
     memorised, grokked = arm.median("t_memorised").median, arm.median().median
@@ -111,7 +108,7 @@ def judge_late(found: Evidence) -> Finding:
 
 
 def judge_cycles(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     number, spikes = counts(found, "1e-8"), [run["spikes"] for run in found.calculated["epsilon"]["1e-8"]]
     said = f"slingshots of each run {number}, spikes of the loss with or without growth of the norm {spikes}"
@@ -121,7 +118,7 @@ def judge_cycles(found: Evidence) -> Finding:
 
 
 def judge_epsilon(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     number = {name: counts(found, name) for name in EPSILONS}
     said = "; ".join(f"epsilon {name}: {each}" for name, each in number.items())
@@ -135,7 +132,7 @@ def judge_epsilon(found: Evidence) -> Finding:
 
 
 def judge_needed(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     arms = {name: found.arm("epsilon", name) for name in EPSILONS}
     said = "; ".join(f"epsilon {name}: {arm.said()}" for name, arm in arms.items())
@@ -152,7 +149,7 @@ def judge_needed(found: Evidence) -> Finding:
 
 
 def judge_tandem(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     grokked, without = 0, 0
     for name in EPSILONS:
@@ -173,7 +170,7 @@ def judge_tandem(found: Evidence) -> Finding:
 
 
 def judge_onset(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     runs = [run for name in EPSILONS for run in found.calculated["epsilon"][name]]
     asked = [run["onset"] for run in runs if run["onset"] is not None and run["slingshots"]]
@@ -194,7 +191,7 @@ def judge_onset(found: Evidence) -> Finding:
 
 
 def judge_decay(found: Evidence) -> Finding:
-    if short := too_short(found):
+    if short := shorter(found):
         return short
     decayed, plain = found.arm("decay", "adamw"), found.arm("epsilon", "1e-8")
     ratios = np.array(
