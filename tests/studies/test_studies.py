@@ -45,7 +45,7 @@ def test_a_study_is_complete_and_its_reporting_seeds_are_not_those_of_tuning(nam
     assert set(study.alone) <= set(study.experiments)
     full, quick = experiments_of(study, quick=False), experiments_of(study, quick=True)
     for each, experiment in full.items():
-        tuning = each.startswith("tuning")
+        tuning = each.startswith(TUNING)
         assert all((seed < TUNING_SEEDS) == tuning for seed in experiment.seeds), each
         assert set(quick[each].arms) <= set(experiment.arms)
         assert quick[each].seeds.count <= experiment.seeds.count

@@ -15,7 +15,7 @@ from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import binomtest, spearmanr
 
 from groklab.studies.claims import Claim, Evidence, Finding, Time, all_hold
 from groklab.studies.study import TUNING_SEEDS, Study
@@ -84,15 +84,15 @@ HIDDEN = setting(
     measures=[{"kind": "displacement", "greatest_of": "first"}],
     **seeds(60),
 )
-GAP = setting(  # 14 bits: by all inputs, not a sample
+GAP = setting(  # 14 bits: by all inputs, not a sample; an even number of them counts, or the gap would start at 0
     14,
-    3,
+    4,
     RELU,
     {"sgd": arm(0.01)},
     40_000,
     20,
     measures=["fourier_gap"],
-    seeds={"count": 25, "first": 2 * TUNING_SEEDS},
+    seeds={"count": 25, "first": 3 * TUNING_SEEDS},
 )
 
 
@@ -122,8 +122,8 @@ def _last_at_chance(curves: Mapping[str, np.ndarray]) -> int:
 
 
 def _gaps(result: Result) -> list[dict[str, float | None]]:
-    """Of each run: time, the greatest gap of a neuron at the start and at the end of the time at chance, and the mean
-    one then."""
+    """Of each run: time, and the greatest and the mean gap of a neuron at the start and at the end of the time at
+    chance."""
     found = []
     for run in result.runs:
         gap, mean, last = (
@@ -132,7 +132,8 @@ def _gaps(result: Result) -> list[dict[str, float | None]]:
             _last_at_chance(run.curves),
         )
         ends = (_short(gap[last]), _short(mean[last])) if last >= 4 else (None, None)
-        found.append({"time": run.t_grokked, "first": _short(gap[0]), "last": ends[0], "mean": ends[1]})
+        starts = {"first": _short(gap[0]), "mean_first": _short(mean[0])}
+        found.append({"time": run.t_grokked, **starts, "last": ends[0], "mean": ends[1]})
     return found
 
 
@@ -205,7 +206,7 @@ def judge_scaling(found: Evidence) -> Finding:
     conditions = {
         "c between 0.1 and 1": 0.1 <= a <= 1.0,
         "R^2 at least 0.8": explained >= 0.8,
-        "exponents grow with k": bool(np.all(np.diff([slopes[k] for k in sorted(slopes)]) > 0)),
+        "exponents grow with k, by a tenth each": bool(np.all(np.diff([slopes[k] for k in sorted(slopes)]) >= 0.1)),
     }
     return all_hold(conditions, said)
 
@@ -265,11 +266,12 @@ def judge_moves(found: Evidence) -> Finding:
         return nothing
     ratios = [run["moved_last"] / run["moved_quarter"] for run in runs]
     share = float(np.mean(np.array(ratios) > 2))
+    p = float(binomtest(sum(ratio > 2 for ratio in ratios), len(ratios), alternative="greater").pvalue)
     said = (
         f"{100 * share:.0f} % of {len(runs)} runs moved more than twice as far by the end of the plateau as by a "
-        f"quarter of it; median ratio {np.median(ratios):.2f}"
+        f"quarter of it, where a random walk would in half (p = {p:.2g}); median ratio {np.median(ratios):.2f}"
     )
-    return Finding("reproduced" if share >= 0.8 else "partly" if share >= 0.5 else "not reproduced", said)
+    return Finding("reproduced" if share >= 0.8 else "partly" if p <= 0.05 else "not reproduced", said)
 
 
 def judge_predicts(found: Evidence) -> Finding:
@@ -288,10 +290,12 @@ def judge_gap(found: Evidence) -> Finding:
     runs = [run for run in all_runs if run["time"] and run["last"] is not None]
     if nothing := too_few(runs, all_runs):
         return nothing
-    share = float(np.mean([run["last"] > max(run["first"], ROUNDING) for run in runs]))
-    first, last, mean = (np.median([run[name] for run in runs]) for name in ("first", "last", "mean"))
-    said = f"grown in {100 * share:.0f} % of {len(runs)} runs, median {first:.3g} to {last:.3g}; of the mean neuron "
-    said += f"{mean:.3g} then"
+    share = float(np.mean([run["last"] >= 1.1 * max(run["first"], ROUNDING) for run in runs]))
+    first, last, mean_first, mean = (
+        np.median([run[name] for run in runs]) for name in ("first", "last", "mean_first", "mean")
+    )
+    said = f"grown by a tenth in {100 * share:.0f} % of {len(runs)} runs, median {first:.3g} to {last:.3g}; of the "
+    said += f"mean neuron {mean_first:.3g} to {mean:.3g}"
     return Finding("reproduced" if share >= 0.8 else "partly" if share >= 0.5 else "not reproduced", said)
 
 
@@ -315,17 +319,17 @@ def judge_width(found: Evidence) -> Finding:
 
 
 def judge_grokking(found: Evidence) -> Finding:
-    delays = {}
+    delays, said = {}, []
     for size in SAMPLES:
         trials = found.arm(f"sample-{size}", "decay 0.01").trials
         both = [t.t_grokked / t.t_memorised for t in trials if t.t_grokked and t.t_memorised]
         if len(both) > len(trials) / 2:
             delays[size] = float(np.median(both))
-    said = "; ".join(f"{size} examples: {delay:.2f} times" for size, delay in delays.items()) or "none groks"
+            said.append(f"{size} examples: {delays[size]:.2f} times, {len(both)} of {len(trials)} runs")
     if not delays:
-        return Finding("not reproduced", said)
+        return Finding("not reproduced", "none groks")
     verdict = "reproduced" if max(delays.values()) >= 1.5 else "partly" if max(delays.values()) > 1.1 else None
-    return Finding(verdict or "not reproduced", said)
+    return Finding(verdict or "not reproduced", "; ".join(said))
 
 
 def judge_range(found: Evidence) -> Finding:
@@ -414,7 +418,7 @@ STUDY = Study(
             "section 3, figure 1; the lower bounds there",
             "t at most a multiple of n^(c k), with small c",
             "least squares of the logarithm of median steps over k log n, and slopes in log n for each k",
-            "reproduced: c from 0.1 to 1, R^2 >= 0.8, exponents that grow with k; partly: some; otherwise not",
+            "reproduced: c from 0.1 to 1, R^2 >= 0.8, exponents that grow with k by 0.1 each; partly: some; else not",
             judge_scaling,
         ),
         Claim(
@@ -452,7 +456,7 @@ STUDY = Study(
             "the greatest displacement grows steadily through the plateau",
             f"greatest displacement of the first layer at the last evaluation below {CHANCE} over that at a quarter of "
             "the time, 60 runs; a random walk would give 2",
-            "reproduced: more than 2 in 80 % of runs; partly: in half; otherwise not",
+            "reproduced: more than 2 in 80 % of runs; partly: in more than half, p at most 0.05; otherwise not",
             judge_moves,
         ),
         Claim(
@@ -471,8 +475,9 @@ STUDY = Study(
             "section 4 and appendix C",
             "SGD amplifies the gap (no number)",
             f"greatest gap of a neuron, by all inputs, at the last evaluation below {CHANCE}, against the first, 25 "
-            "runs on 3 of 14 bits",
-            "reproduced: greater, and beyond rounding (1e-6), in 80 % of runs; partly: in half; otherwise not",
+            "runs on 4 of 14 bits",
+            "reproduced: greater by a tenth, and beyond rounding (1e-6), in 80 % of runs; partly: in half; otherwise "
+            "not",
             judge_gap,
         ),
         Claim(
@@ -533,9 +538,12 @@ STUDY = Study(
     deviations=(
         "One rate for all sizes, where they choose among four; 60 runs for the lottery, where they have a million.",
         "Initialisation is uniform Xavier throughout, one of their three; scales follow our reading of it.",
-        "The gap includes the neuron's outgoing weight; it is followed on 14 bits, where all can be taken. Until a "
-        "first run, on other seeds, its rule asked for 0.01: the error of a sampled gradient, and more than any "
-        "gradient here.",
+        "The gap includes the neuron's outgoing weight; it is followed on 14 bits, where all inputs can be taken. Its "
+        "claim is in its third version, each on seeds of its own. The first asked for 0.01, the error of a sampled "
+        "gradient, and more than any gradient here. The second had 3 of the bits, for which the gap starts at 0 by "
+        "symmetry, so that any movement made it grow (25 of 25 runs).",
+        "After the run, 'scaling' asks for exponents that differ by a tenth, where any growth was enough, and 'moves' "
+        "for more than a random walk in place of half the runs; neither verdict changed.",
         "Sample sizes and decays of the grokking runs are ours, with 3 of 20 bits; theirs stand in a figure only.",
         "Widths end at 1,000; `--set width-1000:model.width=100000` goes on.",
     ),

@@ -118,10 +118,14 @@ class Arm:
         return np.array([trial.last(column) for trial in self.trials])
 
     def said(self, time: Time = "t_grokked") -> str:
-        """Such as "median 910 (880 to 1,010), 5 of 5"."""
+        """Such as "median 910 (880 to 1,010), 5 of 5"; where most never got there, how long they had."""
         median, count = self.median(time), f"{self.reached(time)} of {len(self)}"
         if median.median is None:
-            return f"not reached by most within {self.budget:,} steps, {count}"
+            missing = [trial for trial in self.trials if getattr(trial, time) is None]
+            shortest, longest = (bound(trial.steps for trial in missing) for bound in (min, max))
+            had = f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+            diverged = sum(trial.status == "diverged" for trial in missing)
+            return f"not reached by most within {had} steps, {count}" + (f", {diverged} diverged" if diverged else "")
         estimate = format_steps({"median": median.median, "low": median.low, "high": median.high})
         return f"median {estimate}, {count}"
 

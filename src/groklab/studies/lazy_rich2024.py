@@ -218,7 +218,14 @@ def judge_sizes(found: Evidence) -> Finding:
 
 def judge_alpha(found: Evidence) -> Finding:
     by_alpha = {alpha: delays(found.calculated["crossings"][polynomial_name(alpha)]) for alpha in ALPHAS}
-    said = "; ".join(f"alpha {alpha:g}: {spread(delay)}" for alpha, delay in by_alpha.items())
+    learned = {
+        alpha: sum(run["learned"] is not None for run in found.calculated["crossings"][polynomial_name(alpha)])
+        for alpha in ALPHAS
+    }
+    said = "; ".join(
+        f"alpha {alpha:g}: {spread(delay)}, {learned[alpha]} of {len(delay)} learned"
+        for alpha, delay in by_alpha.items()
+    )
     medians = [  # NaN, where not most are fitted, fails every condition
         float(np.nanmedian(delay)) if most(np.isfinite(delay)) else float("nan")
         for delay in list(by_alpha.values())[:3]
@@ -241,9 +248,9 @@ def judge_kernel(found: Evidence) -> Finding:
     return all_hold(
         {
             "at alpha 30 the kernel stays": most(moved[lazy] <= 0.05),
-            "and is no better than kernel regression": most(last[lazy] >= 0.9 * floor),
-            "at alpha 0.3 it moves": most(moved[rich] >= 0.2),
-            "and the loss falls to a fifth of kernel regression's": most(last[rich] <= floor / 5),
+            "at alpha 30 the loss is no better than kernel regression's": most(last[lazy] >= 0.9 * floor),
+            "at alpha 0.3 the kernel moves": most(moved[rich] >= 0.2),
+            "at alpha 0.3 the loss falls to a fifth of kernel regression's": most(last[rich] <= floor / 5),
         },
         f"held-out loss by the initial one: kernel regression {spread(floor)}, alpha 30 {spread(last[lazy])}, "
         f"alpha 0.3 {spread(last[rich], 3)}; distance of the kernel {spread(moved[lazy], 3)} and {spread(moved[rich])}",
@@ -254,17 +261,22 @@ def judge_alignment(found: Evidence) -> Finding:
     arm = found.arm(polynomial_name(ALPHA), "descent")
     curves = [trial.curve("kernel_alignment.test") for trial in arm.trials]
     rise = np.array([curve[-1] / curve[0] for curve in curves])
-    late = []
+    soon, late = [], []
     for trial, curve, run in zip(
         arm.trials, curves, found.calculated["crossings"][polynomial_name(ALPHA)], strict=True
     ):
         half = trial.curve("step")[np.argmax(curve >= (curve[0] + curve[-1]) / 2)]
         rises = bool(curve[-1] > curve[0])
-        late.append(rises and run["learned"] is not None and half <= run["learned"])
+        soon.append(rises and run["learned"] is not None and half <= run["learned"])
+        late.append(rises and run["fitted"] is not None and half > run["fitted"])
     return all_hold(
-        {"alignment at least doubles": most(rise >= 2), "half of its rise comes before generalisation": most(late)},
-        f"alignment at the end by the initial one {spread(rise)}; rise before generalisation in {sum(late)} of "
-        f"{len(late)}",
+        {
+            "alignment at least doubles": most(rise >= 2),
+            "half of its rise comes before generalisation": most(soon),
+            "half of its rise comes after the fit": most(late),
+        },
+        f"alignment at the end by the initial one {spread(rise)}; half of its rise before generalisation in "
+        f"{sum(soon)}, after the training examples were fitted in {sum(late)} of {len(late)}",
     )
 
 
@@ -427,8 +439,8 @@ STUDY = Study(
             "figure 4",
             "alignment begins to rise at 1,000 to 2,000 epochs of a figure whose rate is not given",
             "uncentred alignment of the tangent kernel on 100 held-out examples",
-            "reproduced: it at least doubles, and half of its rise comes before the held-out loss is at 20 %, each in "
-            "4 of 5 runs; partly: one of them; otherwise not",
+            "reproduced: it at least doubles, and half of its rise comes after the training loss is at 5 % and before "
+            "the held-out loss is at 20 %, each in 4 of 5 runs; partly: some of it; otherwise not",
             judge_alignment,
         ),
         Claim(
@@ -502,6 +514,12 @@ STUDY = Study(
         "centred, at an undivided rate. Rates are warmed up over ten updates; whether theirs are is not known here.",
         "Labels that are eigenvectors of the kernel, Hermite polynomials, several directions, momentum and trained "
         "readouts (appendices) are not repeated; teacher and student are in the study of Omnigrok.",
+        "Kernel regression has the infinitely wide network's kernel, not that of the 200 units.",
+        "The mean over outputs, another reading of the squared error, was run on addition mod 23 and is not judged: it "
+        "memorises in no run.",
+        "After the run, 'alignment' was given the condition that half of the rise comes after the fit, which changed "
+        "nothing; and 'mnist', which had left out runs that generalised before they memorised, counts them as without "
+        "delay, which made partly reproduced.",
         "MNIST has 60,000 steps at most, the transformer 15,000 and 5 seeds.",
     ),
 )

@@ -24,6 +24,12 @@ from groklab.studies.claims import VERDICTS, Arm, Evidence, Finding, Trial
 from groklab.studies.study import Judged, Study, results_of, studies, study_of
 
 CHARTED = 10  # runs of an arm that are drawn
+LEGEND = (
+    "Medians in steps with 95 % intervals, *860 or more* where the upper end is not known; time and compute are those "
+    "of all runs of the arm together. An accuracy is the share of right answers; where the answer is a number, of "
+    "those within the task's tolerance. In ratios, *bounds in 3* says that in three pairs one of the two did not get "
+    f"there and counts with the budget. Charts show the first {CHARTED} runs of an arm at most."
+)
 
 
 def to_json(judged: Judged) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def write_pages(folder: Path) -> list[Path]:
         rows += list(_rows(study, judged))
         counts.append(_counts(study, judged))
         if judged is not None:
-            drawn = {name: _chart(judged, name) for name in judged.evidence.arms}
+            drawn = {name: _chart(judged, name) for name in judged.evidence.arms if _has_curves(judged, name)}
             for name, chart in drawn.items():
                 written.append(charts.save(chart, folder / f"{study.name}-{name}.svg"))
             page = folder / f"{study.name}.md"
@@ -112,8 +118,9 @@ def verdict_table(judged: Judged) -> Any:
 
 def _index(counts: list[list[str]], rows: list[list[str]]) -> str:
     intro = (
-        "# Verdicts\n\nWhat the field has claimed, and what our own runs say to it. Made by `make study-pages` from "
-        "recorded results; what counts as reproduced was fixed before the runs. Quick runs have few seeds, and runs "
+        "# Verdicts\n\nWhat the field has claimed, and what our own runs and calculations say to it. Made by `make "
+        "study-pages` from recorded results. What counts as reproduced was fixed before the runs; where a rule was "
+        "made stricter afterwards, the study's page says so under *Deviations*. Quick runs have few seeds, and runs "
         "with changed settings are not of the size that the study asks for; both are marked."
     )
     columns = ["study", "about", "run", *VERDICTS]
@@ -151,7 +158,15 @@ def _rows(study: Study, judged: Judged | None) -> Iterator[list[str]]:
             continue
         finding = judged.findings[claim.name]
         verdict = f"**{finding.verdict}**{_size(judged)}"
-        yield [f"[{study.name}]({study.name}.md)", claim.statement, claim.published, finding.measured, verdict]
+        yield [f"[{study.name}]({study.name}.md)", claim.statement, claim.published, _measured(finding), verdict]
+
+
+def _measured(finding: Finding) -> str:
+    """What was measured, and why that is no more, in sentences without the last full stop."""
+    if not finding.reason:
+        return finding.measured
+    reason = f"{finding.reason[0].upper()}{finding.reason[1:]}"
+    return f"{finding.measured}. {reason}" if finding.measured else reason
 
 
 def _page(judged: Judged) -> str:
@@ -169,26 +184,27 @@ def _page(judged: Judged) -> str:
     ]
     for claim in study.claims:
         finding = judged.findings[claim.name]
-        reason = f" {finding.reason[0].upper()}{finding.reason[1:]}." if finding.reason else ""
         parts.append(
             f"**{claim.statement}** ({claim.source})\n\n"
             f"- published: {claim.published}\n- measured as: {claim.measured_as}\n- what counts: {claim.counts}\n"
-            f"- measured: {finding.measured}.{reason}\n- verdict: **{finding.verdict}**"
+            f"- measured: {_measured(finding)}.\n- verdict: **{finding.verdict}**"
         )
     for title, (header, *rows) in (study.tables(judged.evidence) if study.tables else {}).items():
         parts += [f"## {title}", _table(header, rows)]
-    parts.append("## Runs")
+    parts += ["## Runs", LEGEND]
     for name, arms in judged.evidence.arms.items():
         seeds = sorted({trial.seed for arm in arms.values() for trial in arm.trials})
         spec = judged.specs[name]
-        budget = f"{spec['budget']['steps']:,} steps at most, evaluated every {spec['budget']['evaluate_every']:,}"
+        budget, means = spec["budget"], spec["definitions"]
         parts += [
             f"### {name}",
-            f"Seeds {seeds[0]} to {seeds[-1]}; {budget}. Medians in steps with 95 % intervals; time and compute are "
-            f"those of all runs of the arm together; curves are those of the first {CHARTED} runs at most.",
+            f"Seeds {seeds[0]} to {seeds[-1]}; {budget['steps']:,} steps at most, evaluated every "
+            f"{budget['evaluate_every']:,}. Memorised: train accuracy {means['memorised']:g}; grokked: held-out "
+            f"accuracy {means['grokked']:g}.",
             _table(["arm", "memorised", "grokked", "time", "compute"], [_arm_row(arm) for arm in arms.values()]),
-            f"![Accuracies of {name}]({study.name}-{name}.svg)",
         ]
+        if _has_curves(judged, name):
+            parts.append(f"![Accuracies of {name}]({study.name}-{name}.svg)")
     if study.deviations:
         parts += ["## Deviations", "\n".join(f"- {deviation}" for deviation in study.deviations)]
     return "\n\n".join(parts) + "\n"
@@ -197,6 +213,11 @@ def _page(judged: Judged) -> str:
 def _arm_row(arm: Arm) -> list[str]:
     seconds, flops = sum(trial.seconds for trial in arm.trials), sum(trial.flops for trial in arm.trials)
     return [arm.name, arm.said("t_memorised"), arm.said("t_grokked"), format_duration(seconds), format_flops(flops)]
+
+
+def _has_curves(judged: Judged, name: str) -> bool:
+    """Experiments that only tune have none."""
+    return any(trial.curves for arm in judged.evidence.arms[name].values() for trial in arm.trials)
 
 
 def _chart(judged: Judged, name: str) -> Any:

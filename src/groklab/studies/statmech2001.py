@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groklab.studies.claims import Claim, Evidence, Finding, Time, all_hold
+from groklab.studies.claims import Claim, Evidence, Finding, Time, all_hold, at_most_partly
 from groklab.studies.study import TUNING_SEEDS, Study
 from groklab.theory import batch_rules, perceptron, soft_committee
 from groklab.theory.linear_estimator import LinearEstimator
@@ -41,6 +41,7 @@ UNITS, SCALE, COMMITTEE_N, RATE = 2, 0.5, 500, 1.0
 ONLINE_N, RATIOS, LINEAR_RATE = 500, (0.1, 0.5, 0.9), 0.01
 SAME = {"memorised": 0.95, "grokked": 0.95}  # one threshold, or the delay would lie in the definitions
 SIDES: tuple[tuple[Time, str], ...] = (("t_memorised", "train"), ("t_grokked", "test"))
+ENUMERATED_AT = 1.245  # where infinite machines have only the teacher left
 DELAY = 2.0  # times of generalising over memorising from which on we speak of a delay
 
 
@@ -70,7 +71,7 @@ ONLINE = setting(
 SPHERICAL = setting(
     {"kind": "perceptron", "dimension": 100, "alpha": 20.0},
     {"kind": "perceptron"},
-    {"steps": 200_000, "batch_size": 1, "evaluate_every": 500, "train_metrics": "evaluated"},
+    {"steps": 200_000, "batch_size": 1, "evaluate_every": 50, "train_metrics": "evaluated"},
     {"perceptron": ("perceptron", 1.0), "adatron": ("adatron", 1.0), "logistic": ("cross_entropy", 1.0)},
 ) | {"definitions": SAME}
 
@@ -302,7 +303,9 @@ def judge_enumeration(found: Evidence) -> Finding:
         "the quartiles draw together by a fifth from N = 7 to 19": spreads[-1] <= 0.8 * spreads[0],
     }
     each = (f"N = {N}: {s['median']:.2f}, {s['spread']:.2f}" for N, s in zip(ENUMERATED, sizes, strict=True))
-    return all_hold(conditions, "median alpha and its relative quartile distance: " + "; ".join(each))
+    judged = all_hold(conditions, "median alpha and its relative quartile distance: " + "; ".join(each))
+    off = [abs(size["median"] - ENUMERATED_AT) for size in sizes]
+    return judged if off[-1] <= 0.8 * off[0] else at_most_partly(judged, f"no approach to {ENUMERATED_AT:g}")
 
 
 def judge_plateau(found: Evidence) -> Finding:
@@ -373,7 +376,9 @@ def _delay(found: Evidence, experiment: str, arm: str) -> tuple[float, str]:
             ratios.append(np.inf)
         else:
             ratios.append(trial.t_grokked / max(trial.t_memorised or trial.steps, 1))
-    return float(np.median(ratios)), f"{np.isfinite(ratios).sum()} of {len(trials)} generalised"
+    seen = [ratio for ratio in ratios if np.isfinite(ratio)]
+    said = f"{len(seen)} of {len(trials)} generalised" + (f" ({min(seen):.2f} to {max(seen):.2f})" if seen else "")
+    return float(np.median(ratios)), said
 
 
 def _said(middle: float, counts: str) -> str:
@@ -483,8 +488,8 @@ STUDY = Study(
             "the book, chapter 7",
             "a jump at 1.245 for infinite N",
             "alpha at which all 2^N students but the teacher have erred, 100 teachers for N = 7, 11, 15, 19",
-            "reproduced: median at N = 19 from 1 to 1.6 and relative quartile distance at most 0.8 of that at N = 7; "
-            "partly: one of them; otherwise not",
+            "reproduced: median at N = 19 from 1 to 1.6 and nearer to 1.245 by a fifth than at N = 7, and relative "
+            "quartile distance at most 0.8 of that at N = 7; partly: some of it; otherwise not",
             judge_enumeration,
         ),
         Claim(
@@ -549,6 +554,8 @@ STUDY = Study(
         "Delays are those between 0.95 of the training and 0.95 of the held-out answers.",
         "The plateau's equations start from random students of their own, not from those of the runs.",
         "The centre of mass is that of 30 students of the version space; theory is corrected for it.",
+        "After a first run, the claim on enumerated students was given the condition that they come nearer to 1.245, "
+        "and the spherical perceptron is evaluated every 50 steps in place of 500, which had decided its verdict.",
         "Whether local search gets stuck between 1.245 and 1.493 is not tried.",
     ),
 )

@@ -34,6 +34,7 @@ PARTS = ("baselines", "claims", "networks", "study", "record")  # files of this 
 CURVE_POINTS, FEWEST_POINTS = 40, 10  # of a curve; fewer than the former where an arm has more than ten runs
 CURVES = ("train_accuracy", "held_out_accuracy")
 TUNING_SEEDS = 100  # seeds below are for tuning, those from here on for reporting
+TUNING = "tuning"  # what names of experiments begin with that choose settings and report nothing
 
 Spec = Mapping[str, Any]
 
@@ -181,21 +182,22 @@ def reproduce(
             experiment, workspace=workspace, console=console, workers=1 if each in study.alone else None
         )
         specs[each] = experiment.model_dump(mode="json", exclude_none=True)
-        evidence = Evidence({**evidence.arms, each: arms_of(results[each], study.curves)})
+        columns = () if each.startswith(TUNING) else (*CURVES, *study.curves)
+        evidence = Evidence({**evidence.arms, each: arms_of(results[each], columns)})
     if study.calculate is not None:
         evidence = Evidence(evidence.arms, study.calculate(results))
     about = {"date": date.today().isoformat(), "quick": quick, "settings": list(settings), "versions": api.versions()}
     return Judged.of(study, evidence, specs, about)
 
 
-def arms_of(result: Result, columns: Sequence[str] = ()) -> dict[str, Arm]:
-    """The evidence of one experiment."""
+def arms_of(result: Result, columns: Sequence[str] = CURVES) -> dict[str, Arm]:
+    """The evidence of one experiment, with some points of the curves of these columns, if any."""
     spec = result.experiment.spec
     points = max(FEWEST_POINTS, CURVE_POINTS * 10 // max(10, spec["seeds"]["count"]))
     arms: dict[str, list[Trial]] = {name: [] for name in spec["arms"]}
     for run in result.runs:
         row, curves = run.row, run.curves
-        kept = _thinned(curves, [*CURVES, *columns], points) if len(curves.get("step", ())) else {}
+        kept = _thinned(curves, columns, points) if columns and len(curves.get("step", ())) else {}
         times = (row.t_memorised, row.t_grokked, row.t_stable)
         spent = (row.steps or 0, round(row.seconds or 0.0, 2), float(row.flops or 0.0))
         arms[row.arm].append(Trial(row.seed, row.status, *spent, *times, kept))
