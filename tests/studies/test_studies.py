@@ -14,7 +14,7 @@ from groklab.errors import DataError, SpecError
 from groklab.experiment import Experiment
 from groklab.studies import record
 from groklab.studies.claims import Claim, Evidence, Finding
-from groklab.studies.study import STAND_IN, TUNING_SEEDS, Judged, Study, arms_of, reproduce, studies, study_of
+from groklab.studies.study import STAND_IN, TUNING, TUNING_SEEDS, Judged, Study, arms_of, reproduce, studies, study_of
 
 NAMES = [listed.name for listed in studies()]
 
