@@ -80,16 +80,19 @@ def judge_faster(found: Evidence) -> Finding:
 
 def judge_against_adamw(found: Evidence) -> Finding:
     ratios = {name: compared(found.arm(name, "delayed"), found.arm(name, "adamw-tuned")) for name in OPERATIONS}
-    learned = {name: found.arm(name, "adamw-tuned").reached("t_memorised") for name in OPERATIONS}
-    runs = {name: len(found.arm(name, "adamw-tuned")) for name in OPERATIONS}
+    trials = {name: found.arm(name, "adamw-tuned").trials for name in OPERATIONS}
+    learned = {
+        name: sum(trial.t_memorised is not None or trial.t_grokked is not None for trial in of)
+        for name, of in trials.items()
+    }
     said = "; ".join(
-        f"{OPERATIONS[name]}: {ratio_said(ratio)} (AdamW memorised in {learned[name]} of {runs[name]})"
+        f"{OPERATIONS[name]}: {ratio_said(ratio)} (AdamW learns in {learned[name]} of {len(trials[name])})"
         for name, ratio in ratios.items()
     )
     below = {
         f"sooner on {OPERATIONS[name]}": below_one(ratio)
         for name, ratio in ratios.items()
-        if 2 * learned[name] > runs[name]
+        if 2 * learned[name] > len(trials[name])
     }
     if not below:
         return Finding("not comparable", said, "the tuned AdamW learns none of the operations")
@@ -225,8 +228,8 @@ STUDY = Study(
             "not claimed; the control that the post lacks",
             "none",
             "paired ratio of t_grokked to an AdamW of a 3 x 3 grid of rate and decay, tuned on + with seeds 0 and 1",
-            "reproduced: the whole interval lies below 1 on all operations of which AdamW memorises most runs; partly: "
-            "on some; not: on none",
+            "reproduced: the whole interval lies below 1 on all operations on which most AdamW runs memorise or "
+            "generalise; partly: on some; not: on none",
             judge_against_adamw,
         ),
         Claim(
@@ -276,8 +279,8 @@ STUDY = Study(
         "The strength of the nuclear norm, 0.01, is ours, chosen from four; its gradient is refreshed every 4 steps.",
         "The public code leaves out b = 0 for every operation, here it is left out for a/b only; it gives 2,000 steps, "
         "here there are 3,000.",
-        "AdamW is tuned on + alone, with two seeds. An operation of which it then memorises hardly a run says more of "
-        "that than of the method, and is not compared.",
+        "AdamW is tuned on + alone, with two seeds. An operation that it then hardly ever memorises says more of that "
+        "than of the method, and is not compared.",
         "Three rules were made stricter after the run: 'delay' looked at the penalty from the first step only, 'norm' "
         "at the median only, and 'against-adamw' counted operations that AdamW does not learn. The first two went from "
         "reproduced to partly, the third from partly to not reproduced. The claim on Grokfast's own times was added "
