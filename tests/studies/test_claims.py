@@ -42,6 +42,14 @@ def test_runs_that_never_grok_are_censored_at_the_budget_and_counted():
     assert "not reached by most within 1,000 steps, 0 of 1" in arm("a", {0: None}).said()
 
 
+def test_what_never_got_there_is_told_with_the_steps_it_had_and_whether_it_diverged():
+    diverged = Trial(0, "diverged", 14, 1.0, 1e9, None, None, None)
+    stopped = Trial(1, "grokked", 90, 1.0, 1e9, None, 40, 45)
+    found = Arm("a", (diverged, stopped), 1000)
+    assert found.said("t_memorised") == "not reached by most within 14 to 90 steps, 0 of 2, 1 diverged"
+    assert "diverged" not in Arm("a", (stopped,), 1000).said("t_memorised")
+
+
 def test_lateness_is_a_bound_where_a_time_was_not_reached():
     def trial(steps: int, memorised: int | None, grokked: int | None) -> Trial:
         return Trial(0, "exhausted", steps, 1.0, 1e9, memorised, grokked, grokked)

@@ -84,8 +84,9 @@ def tiny() -> Study:
             ]
         }
 
+    experiments = {"tuning": spec | {"seeds": {"count": 1}}, "one": spec}
     return Study(
-        "tiny", "A tiny study", ("Nobody 2026",), {"one": spec}, (claim,), quick={"*": ["seeds.count=1"]}, tables=tables
+        "tiny", "A tiny study", ("Nobody 2026",), experiments, (claim,), quick={"*": ["seeds.count=1"]}, tables=tables
     )
 
 
@@ -103,13 +104,15 @@ def test_a_study_is_run_judged_recorded_and_read_again(tmp_path: Path, monkeypat
     page = record._page(again)
     assert "A tiny study" in page
     assert "quick run" in page
-    assert "a | pipe" in page.lower()
+    assert "of 3. A | pipe" in page
+    assert "Memorised: train accuracy 0.99" in page
     assert "## Times\n\n| arm | memorised |" in page
     monkeypatch.setattr("groklab.studies.record.studies", lambda: [type("L", (), {"name": "tiny"})])
     monkeypatch.setattr("groklab.studies.record.recorded", lambda name: again)
     written = record.write_pages(tmp_path / "docs")
     assert {path.name for path in written} == {"tiny.md", "tiny-one.svg", "index.md"}
-    assert "**partly** (quick run)" in (tmp_path / "docs" / "index.md").read_text()
+    index = (tmp_path / "docs" / "index.md").read_text()
+    assert "of 3. A \\| pipe | **partly** (quick run)" in index
 
 
 def test_a_wrong_setting_of_an_experiment_that_depends_on_others_is_refused_before_any_run(

@@ -108,8 +108,7 @@ def verdict_table(judged: Judged) -> Any:
         table.add_column(heading, overflow="fold")
     for claim in judged.study.claims:
         finding = judged.findings[claim.name]
-        measured = f"{finding.measured} ({finding.reason})" if finding.reason else finding.measured
-        table.add_row(claim.statement, claim.published, measured, finding.verdict)
+        table.add_row(claim.statement, claim.published, _measured(finding), finding.verdict)
     return table
 
 
