@@ -5,8 +5,9 @@ regularisation and curricula can be combined, and whether changes of the archite
 to find what to prune, learning-rate schedules to stabilise, and a combination to reach generalisation with less
 compute. It has no numbers. Here every lever is compared with a tuned AdamW by paired seeds, on addition mod 97
 (Grokfast's transformer) and on the parity of 3 of 40 bits (Merrill's perceptron, 1,000 examples). Learning rate and
-decay are tuned for every lever, changed architecture and combination as they are for AdamW alone: six settings on two
-seeds that report nothing.
+decay are tuned for every lever, changed architecture and combination: six settings on two seeds that report nothing.
+So are they for AdamW on parities; on addition its best four have six seeds more, since the setting that two seeds had
+chosen fails on most others.
 """
 
 from __future__ import annotations
@@ -139,6 +140,26 @@ def chosen(found: Evidence, tuning: str, levers: Mapping[str, Recipe]) -> dict[s
     return {name: together(TRIED[settings[name]], lever) for name, lever in levers.items()}
 
 
+def four_best(found: Evidence) -> list[str]:
+    """AdamW's best settings on two seeds."""
+    return sorted(TRIED, key=lambda tried: found.arm("tuning-adamw", f"adamw, {tried}").restricted_mean())[:4]
+
+
+def more_tuning(found: Evidence) -> Recipe:
+    spec = addition({tried: TRIED[tried] for tried in four_best(found)}, tuning=STEPS)
+    return spec | {"seeds": {"count": 6, "first": 2}}
+
+
+def baseline(found: Evidence) -> dict[str, Recipe]:
+    """The AdamW with the smallest restricted mean time over all eight seeds."""
+
+    def mean(tried: str) -> float:
+        two, six = found.arm("tuning-adamw", f"adamw, {tried}"), found.arm("tuning-adamw-more", tried)
+        return replace(six, trials=two.trials + six.trials).restricted_mean()
+
+    return {"adamw": TRIED[min(four_best(found), key=mean)]}
+
+
 def typical_time(found: Evidence, tuning: str) -> int:
     """The mean steps that the tuned AdamW took to grok on the seeds it was tuned on."""
     return round(min(found.arm(tuning, f"adamw, {tried}").restricted_mean() for tried in TRIED))
@@ -197,7 +218,7 @@ def combinations(found: Evidence) -> dict[str, Recipe]:
 
 def combined(found: Evidence) -> Recipe:
     """Combinations, and the best lever of every class alone, on fresh seeds."""
-    levers, arms = levers_on_sums(found), chosen(found, "tuning-adamw", {"adamw": {}})
+    levers, arms = levers_on_sums(found), baseline(found)
     for kind in COMBINED:
         name = best(found, kind)
         arms[kind] = chosen(found, f"tuning-{kind}", {name: levers[kind][name]})[name]
@@ -224,28 +245,28 @@ def weighed(ratios: Mapping[str, PairedRatio]) -> Finding:
 
 def judge_class(kind: str) -> Callable[[Evidence], Finding]:
     return lambda found: weighed(
-        {name: compared(found.arm("sums", name), found.arm("sums", "adamw")) for name in NAMES[kind]}
+        {name: compared(found.arm("sums", name), found.arm("baseline", "adamw")) for name in NAMES[kind]}
     )
 
 
 def judge_fourier(found: Evidence) -> Finding:
     names = ("fourier pruning", "fourier pruning, later")
-    return weighed({name: compared(found.arm("sums", name), found.arm("sums", "adamw")) for name in names})
+    return weighed({name: compared(found.arm("sums", name), found.arm("baseline", "adamw")) for name in names})
 
 
 def judge_architecture(found: Evidence) -> Finding:
-    baseline = found.arm("sums", "adamw")
-    return weighed({name: compared(found.arm(name, "adamw"), baseline) for name in ARCHITECTURES})
+    unchanged = found.arm("baseline", "adamw")
+    return weighed({name: compared(found.arm(name, "adamw"), unchanged) for name in ARCHITECTURES})
 
 
 def judge_parity(found: Evidence) -> Finding:
-    baseline = found.arm("parities", "adamw")
-    return weighed({name: compared(found.arm("parities", name), baseline) for name in ON_PARITIES})
+    plain = found.arm("parities", "adamw")
+    return weighed({name: compared(found.arm("parities", name), plain) for name in ON_PARITIES})
 
 
 def best_alone(found: Evidence) -> str:
     """The class, or the plain AdamW, whose best lever did best on the seeds that chose it."""
-    base = {"adamw": found.arm("sums", "adamw").restricted_mean()}
+    base = {"adamw": found.arm("baseline", "adamw").restricted_mean()}
     means = {kind: found.arm("sums", best(found, kind)).restricted_mean() for kind in COMBINED}
     return min(base | means, key=lambda name: (base | means)[name])
 
@@ -275,14 +296,10 @@ def judge_compute(found: Evidence) -> Finding:
 
 def tables(found: Evidence) -> dict[str, list[list[str]]]:
     """Every lever against the tuned AdamW of the same seeds."""
-    alone = {
-        (kind, name): (found.arm("sums", name), found.arm("sums", "adamw"))
-        for kind, of_class in NAMES.items()
-        for name in of_class
-    }
-    networks = {
-        ("architecture", name): (found.arm(name, "adamw"), found.arm("sums", "adamw")) for name in ARCHITECTURES
-    }
+    plain = found.arm("baseline", "adamw")
+    classes = {"none": ("adamw",), **NAMES}
+    alone = {(kind, name): (found.arm("sums", name), plain) for kind, of_class in classes.items() for name in of_class}
+    networks = {("architecture", name): (found.arm(name, "adamw"), plain) for name in ARCHITECTURES}
     signs = {("parity", name): (found.arm("parities", name), found.arm("parities", "adamw")) for name in ON_PARITIES}
     several = {
         ("together", name): (arm, found.arm("combined", "adamw"))
@@ -316,6 +333,8 @@ STUDY = Study(
         "tuning-adamw": addition(tries({"adamw": {}}), tuning=STEPS),
         **{f"tuning-{kind}": tuning_of(kind) for kind in COMBINED},
         "sums": sums,
+        "tuning-adamw-more": more_tuning,
+        "baseline": lambda found: addition(baseline(found)),
         **{f"tuning-{name}": tuning_network(name) for name in ARCHITECTURES},
         **{name: changed(name) for name in ARCHITECTURES},
         "tuning-signs": parity(tries({"adamw": {}}), tuning=True),
@@ -326,7 +345,10 @@ STUDY = Study(
     },
     quick={
         "*": ("seeds.count=1", "budget.steps=500"),
-        **{f"tuning-{name}": ("budget.steps=50",) for name in ("adamw", *COMBINED, *ARCHITECTURES, "together")},
+        **{
+            f"tuning-{name}": ("budget.steps=50",)
+            for name in ("adamw", "adamw-more", *COMBINED, *ARCHITECTURES, "together")
+        },
         **dict.fromkeys(("tuning-signs", "tuning-signs-levers"), ("budget.steps=1000",)),
         "parities": ("budget.steps=6000",),
     },
@@ -431,6 +453,9 @@ STUDY = Study(
         "Of a lever only AdamW's rate (0.001, 0.003) and decay (0.3, 1, 3) are tuned, not its own numbers. The "
         "strength of the nuclear norm was chosen from four before; growing operands, Muon and clip-to-grok had been "
         "seen to help on another operation; the latter two have their published settings.",
+        "AdamW, on addition, is tuned on eight seeds, everything else on two. At first it had two as well; the setting "
+        "that these had chosen then failed in five of eight reporting runs ('adamw' of class 'none' in the table), and "
+        "any lever would have looked good beside it.",
         "A first design added the levers to the AdamW that had been tuned without them. It was stopped after some 40 "
         "runs, on seeds 100 to 107: next to a decay of 3 hardly any lever generalised.",
         "On addition, tuning runs have 1,500 steps for AdamW and the curricula, 1,000 for all else: shortened, to save "
