@@ -33,6 +33,12 @@ def test_the_lines_of_all_runs_are_drawn(curves, results):
     assert svg.count('aria-roledescription="line mark"') == 2 * len(results.runs)
 
 
+def test_many_arms_get_a_panel_each_with_the_lines_of_all_their_runs(curves, results):
+    svg = vl_convert.vegalite_to_svg(charts.accuracy_by_arm(curves).to_dict())
+    assert svg.count('aria-roledescription="line mark"') == 2 * len(results.runs)
+    assert all(f">{arm}</text>" in svg for arm in curves.arms)
+
+
 def test_all_curve_charts_share_one_data_set(curves):
     specs = [draw(curves).to_dict() for draw in (charts.accuracy, charts.loss, charts.weight_norm)]
     assert len({spec["data"]["name"] for spec in specs}) == 1

@@ -55,6 +55,19 @@ def accuracy(curves: Curves) -> alt.LayerChart:
     return finish(alt.LayerChart(layer=[rule, lines, grokked], data=_data(curves)), f"Accuracy of {_count(curves)}")
 
 
+def accuracy_by_arm(curves: Curves) -> alt.FacetChart:
+    """Train and held-out accuracy of every run, a panel for each arm: for more arms than can be told by colour."""
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=3))
+    lines = _train_and_held_out(curves, "accuracy", y).encode(
+        color=alt.value(COLOURS[1]), opacity=alt.value(_line_opacity(curves))
+    )
+    lines.params = alt.Undefined
+    header = alt.Header(labelColor="#444444", labelFontSize=11)
+    facet = alt.Facet("arm:N", sort=list(curves.arms), title=None, header=header)
+    panels = alt.LayerChart(layer=[lines]).properties(width=150, height=80)
+    return panels.facet(facet=facet, data=_data(curves), columns=4)
+
+
 def loss(curves: Curves) -> alt.LayerChart:
     """Train and held-out loss of every run, both axes logarithmic; a loss of exactly zero has no place on it."""
     y = alt.Y("value:Q", title="loss (log scale)", scale=alt.Scale(type="log"), axis=_loss_axis(curves.rows))

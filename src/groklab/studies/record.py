@@ -24,6 +24,7 @@ from groklab.studies.claims import VERDICTS, Arm, Evidence, Finding, Trial
 from groklab.studies.study import Judged, Study, results_of, studies, study_of
 
 CHARTED = 10  # runs of an arm that are drawn
+TOGETHER = 8  # arms that share a panel at most
 LEGEND = (
     "Medians in steps with 95 % intervals, *860 or more* where the upper end is not known; time and compute are those "
     "of all runs of the arm together. An accuracy is the share of right answers; where the answer is a number, of "
@@ -234,7 +235,8 @@ def _chart(judged: Judged, name: str) -> Any:
     ]
     last = max((trial.steps for arm in arms.values() for trial in arm.trials[:CHARTED]), default=2)
     first = int(spec["budget"]["evaluate_every"])
-    return charts.accuracy(Curves(tuple(arms), tuple(rows), spec["definitions"], min(first, last - 1), max(last, 2)))
+    curves = Curves(tuple(arms), tuple(rows), spec["definitions"], min(first, last - 1), max(last, 2))
+    return charts.accuracy(curves) if len(arms) <= TOGETHER else charts.accuracy_by_arm(curves)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
