@@ -344,7 +344,7 @@ STUDY = Study(
         "combined": combined,
     },
     quick={
-        "*": ("seeds.count=1", "budget.steps=500"),
+        "*": ("seeds.count=1", "budget.steps=200"),
         **{
             f"tuning-{name}": ("budget.steps=50",)
             for name in ("adamw", "adamw-more", *COMBINED, *ARCHITECTURES, "together")
