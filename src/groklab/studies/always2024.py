@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groklab.studies.claims import Claim, Evidence, Finding, all_hold, most, spread, too_short
+from groklab.studies.claims import Claim, Evidence, Finding, all_hold, most, shorter, spread
 from groklab.studies.study import Study
 
 if TYPE_CHECKING:
@@ -144,10 +144,6 @@ def robustness(run: Run) -> dict[str, Any]:
     }
 
 
-def shorter(found: Evidence, experiment: str = "late", steps: int = STEPS) -> Finding | None:
-    return too_short(next(iter(found.arms[experiment].values())), steps, said="")
-
-
 def dips(runs: list[dict[str, Any]]) -> np.ndarray:
     """[n] the first descent as a share of the initial complexity."""
     return np.array([1 - run["dip"] / max(run["start"], 1e-9) for run in runs])
@@ -169,7 +165,7 @@ def descended(runs: list[dict[str, Any]]) -> np.ndarray:
 
 
 def judge_phases(found: Evidence) -> Finding:
-    if short := shorter(found):
+    if short := shorter(found, "late", STEPS):
         return short
     runs = found.calculated["phases"]["usual"]
     rise, fall = rises(runs), falls(runs)
@@ -186,7 +182,7 @@ def judge_phases(found: Evidence) -> Finding:
 
 
 def judge_large(found: Evidence) -> Finding:
-    if short := shorter(found):
+    if short := shorter(found, "late", STEPS):
         return short
     usual, large = (dips(found.calculated["phases"][name]) for name in ARMS)
     up = rises(found.calculated["phases"]["large"])
@@ -201,7 +197,7 @@ def judge_large(found: Evidence) -> Finding:
 
 
 def judge_random(found: Evidence) -> Finding:
-    if short := shorter(found):
+    if short := shorter(found, "late", STEPS):
         return short
     runs = found.calculated["phases"]["usual"]
     left = np.array([run["random_end_by_peak"] for run in runs])
@@ -212,7 +208,7 @@ def judge_random(found: Evidence) -> Finding:
 
 
 def judge_robust(found: Evidence) -> Finding:
-    if short := shorter(found):
+    if short := shorter(found, "late", STEPS):
         return short
     runs = found.calculated["robustness"]["late"]["usual"]
     late = [run for run in runs if run["gain"] is not None and run["gain"] >= 0.1]
@@ -232,7 +228,7 @@ def judge_robust(found: Evidence) -> Finding:
 
 
 def judge_before(found: Evidence) -> Finding:
-    if short := shorter(found):
+    if short := shorter(found, "late", STEPS):
         return short
     runs, robust = found.calculated["phases"]["usual"], found.calculated["robustness"]["late"]["usual"]
     ratios = [
@@ -249,7 +245,7 @@ def judge_before(found: Evidence) -> Finding:
 
 
 def judge_decay(found: Evidence) -> Finding:
-    if short := shorter(found):
+    if short := shorter(found, "late", STEPS):
         return short
     usual, none = (found.calculated["robustness"]["late"][name] for name in ("usual", "no decay"))
     gains = [run["gain"] for run in none]

@@ -164,6 +164,11 @@ def too_short(arm: Arm, steps: int, said: str | None = None) -> Finding | None:
     return Finding("not comparable", arm.said() if said is None else said, reason)
 
 
+def shorter(found: Evidence, experiment: str, steps: int) -> Finding | None:
+    """Likewise of a whole experiment, of which nothing else is said."""
+    return too_short(next(iter(found.arms[experiment].values())), steps, said="")
+
+
 def compared(arm: Arm, baseline: Arm, time: Time = "t_grokked") -> PairedRatio:
     """The time of an arm over that of another, by the seeds that they share. Raises GroklabError if there are none.
 

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groklab.studies.claims import Arm, Claim, Evidence, Finding, all_hold, at_most_partly, most, spread, too_short
+from groklab.studies.claims import (
+    Arm,
+    Claim,
+    Evidence,
+    Finding,
+    all_hold,
+    at_most_partly,
+    most,
+    shorter,
+    spread,
+    too_short,
+)
 from groklab.studies.networks import NANDA
 from groklab.studies.study import TUNING_SEEDS, Study
 
@@ -190,11 +201,6 @@ def judge_student_values(found: Evidence) -> Finding:
     near = sum(1 / 3 <= held[alpha] / published <= 3 for alpha, published in STUDENT.items())
     verdict = "reproduced" if near >= 9 else "partly" if near >= 6 else "not reproduced"
     return Finding(verdict, f"{near} of {len(STUDENT)} within a factor of 3: {listed(held)}")
-
-
-def shorter(found: Evidence, name: str, steps: int) -> Finding | None:
-    """What to say of an experiment that was not given its steps."""
-    return too_short(next(iter(found.arms[name].values())), steps, said="")
 
 
 def judge_image_landscape(found: Evidence) -> Finding:
