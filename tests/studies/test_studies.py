@@ -43,6 +43,8 @@ def test_a_study_is_complete_and_its_reporting_seeds_are_not_those_of_tuning(nam
         assert all([claim.statement, claim.source, claim.published, claim.measured_as, claim.counts]), claim.name
     assert set(study.quick) <= {*study.experiments, "*"}
     assert set(study.alone) <= set(study.experiments)
+    assert set(study.figures) <= set(study.experiments)
+    assert {column for columns in study.figures.values() for column in columns} <= set(study.curves)
     full, quick = experiments_of(study, quick=False), experiments_of(study, quick=True)
     for each, experiment in full.items():
         tuning = each.startswith(TUNING)

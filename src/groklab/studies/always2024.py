@@ -298,6 +298,7 @@ STUDY = Study(
         "batch-norm": ("seeds.count=1", "budget.steps=500"),
     },
     curves=(NEAR, "local_complexity.test", "local_complexity.random", RADIUS, "weight_norm"),
+    figures={"early": (NEAR,), "late": (NEAR, RADIUS), "plain": (RADIUS,), "batch-norm": (RADIUS,)},
     calculate=calculate,
     claims=(
         Claim(

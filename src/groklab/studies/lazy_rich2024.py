@@ -387,6 +387,7 @@ STUDY = Study(
         **{f"transformer-{a:g}-{d:g}": ("seeds.count=1", "budget.steps=600") for a, d in TRANSFORMER},
     },
     curves=("train_loss", "held_out_loss", "norms.l2", "kernel_alignment.test", "kernel_distance"),
+    figures={"alpha-0.3": ("held_out_loss", "norms.l2", "kernel_alignment.test"), "modular": ("norms.l2",)},
     calculate=calculate,
     claims=(
         Claim(

@@ -308,6 +308,7 @@ STUDY = Study(
         "four-bits": ("seeds.count=1", "budget.steps=32000"),
     },
     curves=(NEURONS, "active_subnetwork.faithfulness", "norms.l2"),
+    figures={"main": (NEURONS, "norms.l2")},
     calculate=calculate,
     claims=(
         Claim(

@@ -397,6 +397,7 @@ STUDY = Study(
         "mod-53": ("seeds.count=1", "budget.steps=5000"),
     },
     curves=("restricted_loss.heldout", "restricted_loss.all", "excluded_loss.train", "norms.sum_of_squares"),
+    figures={"main": ("restricted_loss.heldout", "excluded_loss.train", "norms.sum_of_squares")},
     calculate=calculate,
     claims=(
         Claim(

@@ -613,6 +613,7 @@ STUDY = Study(
         "reviews": ("seeds.count=1", "budget.steps=300"),
     },
     curves=("train_loss", "held_out_loss", "weight_norm"),
+    figures={"student": ("held_out_loss",), "images": ("weight_norm",), "sums-decay": ("weight_norm",)},
     calculate=calculate,
     claims=CLAIMS,
     deviations=(

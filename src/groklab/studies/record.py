@@ -88,9 +88,7 @@ def write_pages(folder: Path) -> list[Path]:
         rows += list(_rows(study, judged))
         counts.append(_counts(study, judged))
         if judged is not None:
-            drawn = {name: _chart(judged, name) for name in judged.evidence.arms if _has_curves(judged, name)}
-            for name, chart in drawn.items():
-                written.append(charts.save(chart, folder / f"{study.name}-{name}.svg"))
+            written += [charts.save(chart, folder / f"{study.name}-{name}.svg") for name, chart in _charts(judged)]
             page = folder / f"{study.name}.md"
             page.write_text(_page(judged), encoding="utf-8")
             written.append(page)
@@ -205,6 +203,7 @@ def _page(judged: Judged) -> str:
         ]
         if _has_curves(judged, name):
             parts.append(f"![Accuracies of {name}]({study.name}-{name}.svg)")
+            parts += [f"![{column} of {name}]({study.name}-{name}-{column}.svg)" for column in _columns(judged, name)]
     if study.deviations:
         parts += ["## Deviations", "\n".join(f"- {deviation}" for deviation in study.deviations)]
     return "\n\n".join(parts) + "\n"
@@ -220,8 +219,27 @@ def _has_curves(judged: Judged, name: str) -> bool:
     return any(trial.curves for arm in judged.evidence.arms[name].values() for trial in arm.trials)
 
 
-def _chart(judged: Judged, name: str) -> Any:
-    """Train and held-out accuracy of the runs of an experiment, of the first ones where an arm has many."""
+def _columns(judged: Judged, name: str) -> list[str]:
+    """What is drawn of an experiment beside its accuracies."""
+    return [
+        column
+        for column in judged.study.figures.get(name, ())
+        if any(column in trial.curves for arm in judged.evidence.arms[name].values() for trial in arm.trials)
+    ]
+
+
+def _charts(judged: Judged) -> Iterator[tuple[str, Any]]:
+    """Train and held-out accuracy by experiment, and what else its study shows, with the ends of the files' names."""
+    for name, arms in judged.evidence.arms.items():
+        if _has_curves(judged, name):
+            curves = _drawn(judged, name)
+            yield name, charts.accuracy(curves) if len(arms) <= TOGETHER else charts.accuracy_by_arm(curves)
+            for column in _columns(judged, name):
+                yield f"{name}-{column}", charts.measure(curves, column, column)
+
+
+def _drawn(judged: Judged, name: str) -> Curves:
+    """The runs of an experiment, the first ones where an arm has many."""
     arms, spec = judged.evidence.arms[name], judged.specs[name]
     rows = [
         {
@@ -235,8 +253,7 @@ def _chart(judged: Judged, name: str) -> Any:
     ]
     last = max((trial.steps for arm in arms.values() for trial in arm.trials[:CHARTED]), default=2)
     first = int(spec["budget"]["evaluate_every"])
-    curves = Curves(tuple(arms), tuple(rows), spec["definitions"], min(first, last - 1), max(last, 2))
-    return charts.accuracy(curves) if len(arms) <= TOGETHER else charts.accuracy_by_arm(curves)
+    return Curves(tuple(arms), tuple(rows), spec["definitions"], min(first, last - 1), max(last, 2))
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

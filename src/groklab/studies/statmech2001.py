@@ -417,6 +417,7 @@ STUDY = Study(
         **{f"linear-{ratio:g}": ("seeds.count=2", "task.input_width=300") for ratio in RATIOS},
     },
     curves=("teacher_error",),
+    figures={"online": ("teacher_error",)},
     calculate=calculate,
     claims=(
         Claim(

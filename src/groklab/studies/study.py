@@ -45,8 +45,9 @@ class Study:
 
     `quick` has the settings that make an experiment ("*": every one) small enough for all to take less than ten minutes
     on two cores; without any, each gets two seeds. The runs of experiments in `alone` get no neighbours, since it is
-    their seconds that matter. `curves` are columns to keep beside the accuracies. `calculate` adds what is not read off
-    curves: it gets the results by experiment. `tables` are made of the evidence, each with its header first.
+    their seconds that matter. `curves` are columns to keep beside the accuracies, `figures` those of them that its page
+    shows, by experiment. `calculate` adds what is not read off curves: it gets the results by experiment. `tables` are
+    made of the evidence, each with its header first.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Study:
     quick: Mapping[str, Sequence[str]] = field(default_factory=dict)
     alone: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
+    figures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
     calculate: Callable[[Mapping[str, Result]], Mapping[str, Any]] | None = None
     tables: Callable[[Evidence], Mapping[str, list[list[str]]]] | None = None  # more of them for its page, by title

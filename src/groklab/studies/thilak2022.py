@@ -226,6 +226,7 @@ STUDY = Study(
         "decay": ("seeds.count=1", "budget.steps=1000"),
     },
     curves=("train_loss", LAST_LAYER),
+    figures={"epsilon": (LAST_LAYER,)},
     calculate=calculate,
     claims=(
         Claim(
