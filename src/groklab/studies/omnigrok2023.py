@@ -160,12 +160,15 @@ def values_at(result: Result, arm: str, times: Mapping[int, float]) -> dict[str,
 
 
 def loss_delay(run: Run) -> float:
-    """Steps of the held-out loss by those of the training loss to half of the initial one, on a logarithmic scale."""
-    halves = []
-    for part in ("train", "held_out"):
-        loss = np.log(run.curves[f"{part}_loss"])
-        halves.append(run.curves["step"][np.argmax(loss <= (loss[0] + loss.min()) / 2)])
-    return float(f"{max(halves[1], 1) / max(halves[0], 1):.4g}")
+    """Steps of the held-out loss by those of the training loss to one level.
+
+    It is half way, on a logarithmic scale, from the initial to the least held-out loss. A level of each loss's own
+    would hide a delay, since the training loss goes down much further.
+    """
+    held_out = np.log(run.curves["held_out_loss"])
+    level = (held_out[0] + held_out.min()) / 2
+    late, soon = (run.curves["step"][np.argmax(loss <= level)] for loss in (held_out, np.log(run.curves["train_loss"])))
+    return float(f"{max(late, 1) / max(soon, 1):.4g}")
 
 
 def landscape(found: Evidence, name: str, column: int) -> dict[float, float]:
@@ -392,7 +395,7 @@ def judge_loss(found: Evidence) -> Finding:
     ratios, arm = found.calculated["loss_delay"]["large"], found.arm("student", "large")
     median = float(np.median(ratios))
     measured = (
-        f"steps of the held-out by those of the training loss, half way down (logarithm): {spread(ratios)}; "
+        f"steps of the held-out by those of the training loss to the same level: {spread(ratios)}; "
         f"steps to be right within the tolerance: {spread(arm.lateness(), 1)}, {arm.said()}"
     )
     if median <= 1.5 and groks(arm):
@@ -556,8 +559,8 @@ CLAIMS = (
         "Teacher and student: in the losses nothing is late, only the crossing of a tolerance is.",
         "the objection of Kumar et al. 2024, section 16",
         "both losses fall together",
-        "steps of the held-out by those of the training loss until half way down (logarithm), and t_grokked by "
-        "t_memorised, weights twice too large",
+        "steps of the held-out by those of the training loss to one level, half way (logarithm) from the initial to "
+        "the least held-out loss, and t_grokked by t_memorised, weights twice too large",
         "reproduced: median of the former at most 1.5, the latter reached and at least 4 in 4 of 5 runs; partly: the "
         "former at most 3; otherwise not",
         judge_loss,
@@ -625,6 +628,8 @@ STUDY = Study(
         "On MNIST 0.8 held out stands for generalised, 0.95 in their figure.",
         "Sentences by Pang and Lee (2005) of at most 30 words stand for IMDb's reviews of 500, an LSTM of width 64 for "
         "256 (`--set reviews:model.width=256`), and gradients are not clipped; 4,000 steps of 70,000.",
+        "That losses fall together was first judged by when each was half way to its own least value. By that rule it "
+        "was reproduced (0.38), although the held-out loss goes down much later: the training loss only goes further.",
         "QM9, the toy addition, messy images and the two-dimensional reduced dynamics are not repeated.",
         "MNIST images are compared at decays 0.1 to 1, their own range; addition at 0.5 to 4 of nearly two decades.",
     ),
