@@ -26,6 +26,7 @@ from groklab.studies.claims import (
     below_one,
     compared,
     ratio_said,
+    too_short,
     within,
 )
 from groklab.studies.networks import NANDA
@@ -183,7 +184,7 @@ def early(found: Evidence) -> Finding | None:
     return Finding("not comparable", f"most had not generalised by step {budget:,}", f"that takes up to {STEPS:,}")
 
 
-def too_short(found: Evidence) -> Finding | None:
+def unfinished(found: Evidence) -> Finding | None:
     """What is said of final networks needs most runs to have generalised and gone on."""
     runs, budget = found.calculated["runs"], found.arm("main", "decay 1").budget
     ended = sum(run["generalised"] is not None and run["generalised"] <= 0.8 * budget for run in runs)
@@ -236,15 +237,15 @@ def judge_leak(found: Evidence) -> Finding:
 
 def judge_few(found: Evidence) -> Finding:
     name = "key_frequencies.count"
-    return too_short(found) or counted(found, lambda run: known(run, name) and 3 <= run[name] <= 6, told(found, name))
+    return unfinished(found) or counted(found, lambda run: known(run, name) and 3 <= run[name] <= 6, told(found, name))
 
 
 def judge_trig(found: Evidence) -> Finding:
-    return too_short(found) or _median_within(found, "trig_fit.variance_explained", 0.9, 1.0, nearly=1.15)
+    return unfinished(found) or _median_within(found, "trig_fit.variance_explained", 0.9, 1.0, nearly=1.15)
 
 
 def judge_neurons(found: Evidence) -> Finding:
-    return too_short(found) or _median_within(found, "neurons.specific", 0.75, 1.0, nearly=1.25)
+    return unfinished(found) or _median_within(found, "neurons.specific", 0.75, 1.0, nearly=1.25)
 
 
 def _median_within(found: Evidence, name: str, low: float, high: float, nearly: float) -> Finding:
@@ -255,7 +256,7 @@ def _median_within(found: Evidence, name: str, low: float, high: float, nearly: 
 def judge_sufficient(found: Evidence) -> Finding:
     losses = [run["held_out_loss"] for run in found.calculated["runs"] if run["held_out_loss"] is not None]
     rounds = found.calculated["precision"] == "float32"
-    if too_short(found) is None and rounds and losses and np.median(losses) < 1e-6:
+    if unfinished(found) is None and rounds and losses and np.median(losses) < 1e-6:
         return Finding(
             "not comparable", told(found, "held_out_loss", "restricted_loss.test"), "losses are at float32's rounding"
         )
@@ -264,14 +265,14 @@ def judge_sufficient(found: Evidence) -> Finding:
         names = ("restricted_loss.test", "held_out_loss")
         return known(run, *names) and run[names[0]] <= run[names[1]]
 
-    return too_short(found) or counted(found, better, told(found, "held_out_loss", "restricted_loss.test"))
+    return unfinished(found) or counted(found, better, told(found, "held_out_loss", "restricted_loss.test"))
 
 
 def judge_necessary(found: Evidence) -> Finding:
     def lost(run: Mapping[str, Any]) -> bool:
         return known(run, "excluded_loss.test") and run["excluded_loss.test"] >= np.log(113) / 2
 
-    return too_short(found) or counted(found, lost, told(found, "excluded_loss.test"))
+    return unfinished(found) or counted(found, lost, told(found, "excluded_loss.test"))
 
 
 def judge_gini(found: Evidence) -> Finding:
@@ -345,9 +346,7 @@ def judge_much(found: Evidence) -> Finding:
     arm = found.arm("data-60", "decay 1")
     ratios = [t.t_grokked / t.t_memorised for t in arm.trials if t.t_grokked and t.t_memorised]
     if len(ratios) < len(arm) / 2:
-        if arm.budget < MUCH_STEPS:
-            return Finding("not comparable", arm.said(), f"{MUCH_STEPS:,} steps are needed, more than these runs have")
-        return Finding("not reproduced", arm.said(), "most did not generalise")
+        return too_short(arm, MUCH_STEPS) or Finding("not reproduced", arm.said(), "most did not generalise")
     middle = float(np.median(ratios))
     verdict = "reproduced" if middle <= 1.5 else "partly" if middle <= 3 else "not reproduced"
     return Finding(verdict, f"{middle:.2f} times the steps to memorise; {arm.said()}")
