@@ -112,6 +112,18 @@ def test_hostile_measure_and_arm_names_are_drawn(experiment, run, curve):
     assert svg.count('aria-roledescription="line mark"') == 1
 
 
+def test_a_measured_loss_is_drawn_on_a_logarithmic_axis_and_nothing_else_is(experiment, run, curve):
+    values = curve(100, 50, None)
+    values["restricted_loss.test"] = np.where(values["step"] > 50, 0.0, values["held_out_loss"])  # 0 has no place on it
+    curves = Curves.of(experiment("plain"), [replace(run(), id="r", steps=100)], {"r": values})
+    scales = {}
+    for column in ("restricted_loss.test", "weight_norm"):
+        spec = charts.measure(curves, column, column).to_dict()
+        vl_convert.vegalite_to_vega(spec)
+        scales[column] = spec["layer"][0]["encoding"]["y"]["scale"].get("type", "linear")
+    assert scales == {"restricted_loss.test": "log", "weight_norm": "linear"}
+
+
 @pytest.mark.parametrize(
     ("ending", "begins"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("json", b"{")]
 )

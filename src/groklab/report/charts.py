@@ -81,15 +81,21 @@ def weight_norm(curves: Curves) -> alt.LayerChart:
 
 
 def measure(curves: Curves, column: str, title: str) -> alt.LayerChart:
-    """One recorded column of every run against the step; `title` names the vertical axis."""
+    """One recorded column of every run against the step; `title` names the vertical axis, logarithmic for a loss."""
+    value = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
+    shown = "isValid(datum.value)"
+    if "loss" in column.replace(".", "_").split("_"):
+        axis = _loss_axis(curves.rows, (column,))
+        value = alt.Y("value:Q", title=f"{title} (log scale)", scale=alt.Scale(type="log"), axis=axis)
+        shown += " && datum.value > 0"
     lines = (
         alt.Chart()
         .transform_flatten(["step", _field(column)], as_=["step", "value"])
-        .transform_filter("isValid(datum.value)")
+        .transform_filter(shown)
         .mark_line(strokeWidth=1.6)
         .encode(
             x=step_axis(curves.first, curves.last),
-            y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False)),
+            y=value,
             color=_colour(curves.arms),
             detail="seed:N",
             opacity=_highlight(_line_opacity(curves)),
@@ -292,7 +298,7 @@ def step_axis(first: int, last: int) -> alt.X:
 
 def _loss_axis(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ("train_loss", "held_out_loss")) -> alt.Axis:
     """Ticks at powers of ten only; left to itself a log axis draws nine grid lines per decade."""
-    losses = [x for row in rows for name in columns for x in row[name] if x and x > 0]
+    losses = [x for row in rows for name in columns for x in row.get(name, ()) if x and x > 0]
     if not losses:
         return alt.Axis()
     low, high = math.floor(math.log10(min(losses))), math.ceil(math.log10(max(losses)))
