@@ -45,7 +45,7 @@ from groklab.characters import Irrep, combined, irreducible_characters, quotient
 from groklab.errors import DataError, SpecError, nearest
 from groklab.experiment import Measure, Table
 from groklab.groups import Group, group_from_table, named_group
-from groklab.methods.losses import deficits
+from groklab.methods.losses import unrounded_cross_entropy
 from groklab.models.mlp import MLP
 from groklab.network import Network
 from groklab.tasks.groups import GroupComposition
@@ -118,7 +118,7 @@ class GroupCharacters(Measure):
             "group.trace_similarity.max": jnp.max(similarity, initial=-1.0),
             "group.logits_explained": jnp.sum(similarity**2),
             "group.key_representations.count": jnp.sum(key, dtype=logits.dtype),
-            "group.restricted_loss.all": jax.nn.softplus(deficits(restricted, group.identity)),
+            "group.restricted_loss.all": unrounded_cross_entropy(restricted, group.identity),
         }
         nan = jnp.asarray(jnp.nan, logits.dtype)
         held_out = random = accuracy = excluded = nan
@@ -126,13 +126,13 @@ class GroupCharacters(Measure):
             train = network.parts["train"]
             refitted = coefficients(network.parts["test"])
             honest = (refitted * key) @ characters
-            held_out = jax.nn.softplus(deficits(honest, group.identity))
+            held_out = unrounded_cross_entropy(honest, group.identity)
             accuracy = (honest[group.identity] > jnp.max(jnp.delete(honest, group.identity))).astype(logits.dtype)
             order = jnp.argsort(jax.random.uniform(network.key, (RANDOM_SETS, len(sizes))), axis=1)
             sets = jnp.argsort(order, axis=1) < jnp.sum(key)
-            random = jnp.mean(jax.nn.softplus(deficits((sets * refitted) @ characters, group.identity)))
+            random = jnp.mean(unrounded_cross_entropy((sets * refitted) @ characters, group.identity))
             left = logits[train] - restricted[quotient][jnp.asarray(products)[train]]
-            excluded = jnp.mean(jax.nn.softplus(deficits(left, network.targets[train])))
+            excluded = jnp.mean(unrounded_cross_entropy(left, network.targets[train]))
         columns |= {
             "group.restricted_loss.heldout": held_out,
             "group.restricted_loss.random_set": random,

@@ -70,7 +70,7 @@ from groklab.fourier import (
     trig_coefficients,
     trig_energy,
 )
-from groklab.methods.losses import deficits
+from groklab.methods.losses import unrounded_cross_entropy
 from groklab.models.lazy import LazySpec
 from groklab.models.mlp import MLPSpec
 from groklab.network import Network
@@ -363,7 +363,7 @@ def _excluded_losses(
     counted = (answers >= 0).astype(logits.dtype)
 
     def loss(key: Bool[Array, " n//2"]) -> Float[Array, ""]:
-        return _weighted(jax.nn.softplus(deficits(logits - band_pass(means, key)[answers], targets)), counted)
+        return _weighted(unrounded_cross_entropy(logits - band_pass(means, key)[answers], targets), counted)
 
     return jax.lax.map(loss, keys)
 
@@ -373,7 +373,7 @@ def _every_loss(logits: Float[Array, "n C"]) -> Float[Array, "n C"]:
     best = jnp.argmax(logits, axis=1)
     is_best = jnp.arange(logits.shape[1]) == best[:, None]
     total = jax.nn.logsumexp(logits, axis=1, keepdims=True)
-    return jnp.where(is_best, jax.nn.softplus(deficits(logits, best))[:, None], total - logits)
+    return jnp.where(is_best, unrounded_cross_entropy(logits, best)[:, None], total - logits)
 
 
 def _weighted(values: Array, weights: Array) -> Float[Array, ""]:

@@ -113,16 +113,20 @@ def margins(outputs: Float[Array, "B C"], targets: Int[Array, " B"]) -> Float[Ar
 
 
 def deficits(outputs: Float[Array, "*B C"], targets: Array | int) -> Float[Array, "*B"]:
-    """log sum exp of the other classes' logits minus the right one's; minus the output that has the right sign.
-
-    Its softplus is the cross-entropy, log(1 + sum of exp(z_j - z_target) over j != target), in a form that keeps the
-    smallest losses, which `cross_entropy` rounds to 0 (softmax collapse).
-    """
+    """log sum exp of the other classes' logits minus the right one's; minus the output that has the right sign."""
     if outputs.shape[-1] == 1:
         return -outputs[..., 0] * signs(outputs, targets)
     is_target = jnp.arange(outputs.shape[-1]) == jnp.asarray(targets)[..., None]
     others = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, outputs), axis=-1)
     return others - jnp.sum(jnp.where(is_target, outputs, 0), axis=-1)
+
+
+def unrounded_cross_entropy(outputs: Float[Array, "*B C"], targets: Array | int) -> Float[Array, "*B"]:
+    """log(1 + sum of exp(z_j - z_target) over j != target): keeps losses that `cross_entropy` rounds to 0.
+
+    Such rounding is the softmax collapse of Prieto et al. 2025; what only measures has no reason to repeat it.
+    """
+    return jax.nn.softplus(deficits(outputs, targets))
 
 
 def signs(outputs: Float[Array, "*B 1"], targets: Array | int) -> Float[Array, "*B"]:
