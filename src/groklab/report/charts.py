@@ -28,6 +28,8 @@ COLOURS = (
     *("#767676", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"),
     *("#AA4499", "#999933", "#44AA99", "#CC6677", "#6E66C4"),
 )
+KNOWN = "isValid(datum.value)"
+POSITIVE = f"{KNOWN} && datum.value > 0"  # a loss of exactly zero has no place on a logarithmic axis
 
 
 def accuracy(curves: Curves) -> alt.LayerChart:
@@ -70,8 +72,8 @@ def accuracy_by_arm(curves: Curves) -> alt.FacetChart:
 
 def loss(curves: Curves) -> alt.LayerChart:
     """Train and held-out loss of every run, both axes logarithmic; a loss of exactly zero has no place on it."""
-    y = alt.Y("value:Q", title="loss (log scale)", scale=alt.Scale(type="log"), axis=_loss_axis(curves.rows))
-    lines = _train_and_held_out(curves, "loss", y, "isValid(datum.value) && datum.value > 0")
+    y = _loss_axis(curves.rows, "loss", ("train_loss", "held_out_loss"))
+    lines = _train_and_held_out(curves, "loss", y, POSITIVE)
     return finish(alt.LayerChart(layer=[lines], data=_data(curves)), f"Loss of {_count(curves)}")
 
 
@@ -83,11 +85,9 @@ def weight_norm(curves: Curves) -> alt.LayerChart:
 def measure(curves: Curves, column: str, title: str) -> alt.LayerChart:
     """One recorded column of every run against the step; `title` names the vertical axis, logarithmic for a loss."""
     value = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    shown = "isValid(datum.value)"
+    shown = KNOWN
     if "loss" in column.replace(".", "_").split("_"):
-        axis = _loss_axis(curves.rows, (column,))
-        value = alt.Y("value:Q", title=f"{title} (log scale)", scale=alt.Scale(type="log"), axis=axis)
-        shown += " && datum.value > 0"
+        value, shown = _loss_axis(curves.rows, title, (column,)), POSITIVE
     lines = (
         alt.Chart()
         .transform_flatten(["step", _field(column)], as_=["step", "value"])
@@ -120,12 +120,12 @@ def progress(curves: Curves, arm: str) -> alt.LayerChart:
     titles: list[Any] = list(losses.values())
     legend = alt.Legend(title=None, orient="top", columns=2, labelLimit=300, symbolType="stroke", symbolStrokeWidth=3)
     x, rows = step_axis(curves.first, curves.last), [row for row in curves.rows if row["arm"] == arm]
-    y = alt.Y("value:Q", title="loss (log scale)", scale=alt.Scale(type="log"), axis=_loss_axis(rows, tuple(losses)))
+    y = _loss_axis(rows, "loss", tuple(losses))
     lines = (
         alt.Chart()
         .transform_flatten(["step", *map(_field, losses)], as_=["step", *titles])
         .transform_fold(titles, as_=["loss", "value"])
-        .transform_filter("isValid(datum.value) && datum.value > 0")
+        .transform_filter(POSITIVE)
         .mark_line(strokeWidth=1.5)
         .encode(
             x=x,
@@ -239,7 +239,7 @@ def save(chart: alt.TopLevelMixin, path: Path | str) -> Path:
     return path
 
 
-def _train_and_held_out(curves: Curves, kind: str, y: alt.Y, keep: str = "isValid(datum.value)") -> alt.Chart:
+def _train_and_held_out(curves: Curves, kind: str, y: alt.Y, keep: str = KNOWN) -> alt.Chart:
     columns: list[str | alt.FieldName] = [f"train_{kind}", f"held_out_{kind}"]
     splits = ["train", "held-out"]
     legend = alt.Legend(title=None, symbolStrokeColor="#888888", symbolType="stroke", orient="bottom")
@@ -296,13 +296,13 @@ def step_axis(first: int, last: int) -> alt.X:
     )
 
 
-def _loss_axis(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ("train_loss", "held_out_loss")) -> alt.Axis:
+def _loss_axis(rows: Sequence[Mapping[str, Any]], title: str, columns: Sequence[str]) -> alt.Y:
     """Ticks at powers of ten only; left to itself a log axis draws nine grid lines per decade."""
-    losses = [x for row in rows for name in columns for x in row.get(name, ()) if x and x > 0]
-    if not losses:
-        return alt.Axis()
-    low, high = math.floor(math.log10(min(losses))), math.ceil(math.log10(max(losses)))
-    return alt.Axis(values=[10.0**power for power in range(low, high + 1, 1 + (high - low) // 8)], format="~g")
+    axis = alt.Axis()
+    if losses := [x for row in rows for name in columns for x in row.get(name, ()) if x and x > 0]:
+        low, high = math.floor(math.log10(min(losses))), math.ceil(math.log10(max(losses)))
+        axis = alt.Axis(values=[10.0**power for power in range(low, high + 1, 1 + (high - low) // 8)], format="~g")
+    return alt.Y("value:Q", title=f"{title} (log scale)", scale=alt.Scale(type="log"), axis=axis)
 
 
 def _run_facts() -> list[alt.Tooltip]:

@@ -235,7 +235,7 @@ def _charts(judged: Judged) -> Iterator[tuple[str, Any]]:
             curves = _drawn(judged, name)
             yield name, charts.accuracy(curves) if len(arms) <= TOGETHER else charts.accuracy_by_arm(curves)
             for column in _columns(judged, name):
-                both = column == "held_out_loss"  # beside that of training, on a logarithmic axis
+                both = column == "held_out_loss"  # with that of training beside it
                 yield f"{name}-{column}", charts.loss(curves) if both else charts.measure(curves, column, column)
 
 
