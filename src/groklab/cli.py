@@ -191,6 +191,21 @@ def _export(options: argparse.Namespace) -> None:
             print(path)
 
 
+def _merge(options: argparse.Namespace) -> None:
+    from groklab.api import workspace_path
+    from groklab.store.merging import merge
+    from groklab.store.workspace import Workspace
+
+    path = workspace_path(options.workspace)
+    for folder in options.folders:
+        if Path(folder).resolve() == path.resolve():
+            raise GroklabError(f"{folder} is the workspace to merge into")
+        with Workspace.open(folder, writable=False) as other, Workspace.open(path, create=True) as store:
+            for found in merge(store, other):
+                kept = f", {found.kept} had begun here and stay" if found.kept else ""
+                print(f"{found.experiment}: {found.taken} runs taken over{kept}", flush=True)
+
+
 def _reproduce(options: argparse.Namespace) -> None:
     from rich.console import Console
 
@@ -198,11 +213,18 @@ def _reproduce(options: argparse.Namespace) -> None:
     from groklab.studies import record, study
 
     path = api.workspace_path(options.workspace)
+    chosen = {
+        "quick": options.quick,
+        "settings": options.set,
+        "workspace": path,
+        "console": Console(stderr=options.json),
+    }
     try:
-        console = Console(stderr=options.json)
-        judged = study.reproduce(
-            options.study, quick=options.quick, settings=options.set, workspace=path, console=console
-        )
+        if options.only:
+            ran = study.run_only(options.study, options.only, **chosen)
+            print(json.dumps({"ran": ran}) if options.json else f"in {path}, not judged: {', '.join(ran)}")
+            return
+        judged = study.reproduce(options.study, **chosen)
     except api.Interrupted:
         raise KeyboardInterrupt(
             "stopped; everything so far is stored, and the same command goes on from there"
@@ -430,8 +452,17 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--set", action="append", default=[], metavar="EXPERIMENT:PATH=VALUE", help="change an experiment; repeatable"
     )
+    reproduce.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="EXPERIMENT",
+        help="run this one, with those it builds on, and judge nothing; repeatable",
+    )
     reproduce.add_argument("--json", action="store_true", help="print the findings as one JSON object")
     reproduce.add_argument("--out", metavar="DIR", help="where to keep the evidence (default: in the workspace)")
+    merge = verb("merge", _merge, "take over the runs of other workspaces, such as those of other machines")
+    merge.add_argument("folders", nargs="+", metavar="DIR", help="a workspace, which is only read")
     listing = verb("list", _list, "list what there is, one line each")
     listing.add_argument("what", choices=LISTS, metavar="list", help="%(choices)s")
     return parser

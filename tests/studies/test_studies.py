@@ -14,7 +14,18 @@ from groklab.errors import DataError, SpecError
 from groklab.experiment import Experiment
 from groklab.studies import record
 from groklab.studies.claims import Claim, Evidence, Finding
-from groklab.studies.study import STAND_IN, TUNING, TUNING_SEEDS, Judged, Study, arms_of, reproduce, studies, study_of
+from groklab.studies.study import (
+    TUNING,
+    TUNING_SEEDS,
+    Judged,
+    Study,
+    arms_of,
+    reproduce,
+    run_only,
+    stand_in,
+    studies,
+    study_of,
+)
 
 NAMES = [listed.name for listed in studies()]
 
@@ -24,7 +35,7 @@ def experiments_of(study: Study, quick: bool) -> dict[str, Experiment]:
     found = {}
     for name in study.experiments:
         try:
-            found[name] = study.experiment(name, STAND_IN, quick)
+            found[name] = study.experiment(name, stand_in(), quick)
         except DataError:
             continue
     return found
@@ -115,6 +126,39 @@ def test_a_study_is_run_judged_recorded_and_read_again(tmp_path: Path, monkeypat
     assert {path.name for path in written} == {"tiny.md", "tiny-one.svg", "index.md"}
     index = (tmp_path / "docs" / "index.md").read_text()
     assert "of 3. A \\| pipe | **partly** (quick run)" in index
+
+
+def test_a_study_split_over_two_workspaces_is_judged_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    first = tiny()
+    study = replace(first, experiments={**first.experiments, "two": first.experiments["one"]})
+    monkeypatch.setattr("groklab.studies.study.study_of", lambda name: study)
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert run_only("tiny", ["two"], quick=True, workspace=here) == ["two"]
+    assert run_only("tiny", ["one", "tuning"], quick=True, workspace=there) == ["tuning", "one"]
+    assert main(["merge", str(there), "--workspace", str(here)]) == 0
+    assert "2 runs taken over" in capsys.readouterr().out
+    monkeypatch.setattr("groklab.engine.driver.train", lambda *_: pytest.fail("all of it is in the workspace"))
+    judged = reproduce("tiny", quick=True, workspace=here)
+    assert [trial.steps for trial in judged.evidence.arms["one"]["fast"].trials] == [40]
+    assert main(["merge", str(there), "--workspace", str(here)]) == 0
+    assert "0 runs taken over, 2 had begun here and stay" in capsys.readouterr().out
+    assert main(["merge", str(here), "--workspace", str(here)]) == 2
+    assert "is the workspace to merge into" in capsys.readouterr().err
+
+
+def test_an_experiment_made_of_others_is_run_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = tiny()
+
+    def made(found: Evidence) -> dict:
+        return {**first.experiments["one"], "budget": {"steps": found.arm("tuning", "fast").budget}}  # pyright: ignore
+
+    experiments = {**first.experiments, "two": made}
+    monkeypatch.setattr("groklab.studies.study.study_of", lambda name: replace(first, experiments=experiments))
+    assert run_only("tiny", ["two"], quick=True, workspace=tmp_path) == ["tuning", "two"]
+    with pytest.raises(SpecError, match=r"no experiment 'tow': .*two"):
+        run_only("tiny", ["tow"], workspace=tmp_path)
 
 
 def test_a_wrong_setting_of_an_experiment_that_depends_on_others_is_refused_before_any_run(

@@ -109,9 +109,18 @@ class _Anything(dict[str, Any]):
         return self.make(name)
 
 
-STAND_IN = Evidence(  # for evidence to come: with it experiments that depend on earlier ones are checked before any run
-    _Anything(lambda _: _Anything(lambda name: Arm(name, (Trial(0, "grokked", 20, 1.0, 1.0, 5, 9, 9),), 100)))
-)
+def stand_in(asked: list[str] | None = None) -> Evidence:
+    """For evidence to come: what experiments made of earlier ones are checked with, before any run.
+
+    The names of those earlier ones are added to `asked`.
+    """
+
+    def arms(experiment: str) -> _Anything:
+        if asked is not None:
+            asked.append(experiment)
+        return _Anything(lambda name: Arm(name, (Trial(0, "grokked", 20, 1.0, 1.0, 5, 9, 9),), 100))
+
+    return Evidence(_Anything(arms))
 
 
 class Listed(NamedTuple):
@@ -172,13 +181,63 @@ def reproduce(
     wrong setting, DataError naming the file where data is missing, before anything is run, and Interrupted.
     """
     from groklab import api
-    from groklab.engine.loop import table_of
 
     study = study_of(name)
-    for each in study.experiments:
-        table_of(study.experiment(each, STAND_IN, quick, settings).task)  # pyright: ignore[reportArgumentType]
+    evidence, results, specs = _run(study, list(study.experiments), quick, settings, workspace, console)
+    if study.calculate is not None:
+        evidence = Evidence(evidence.arms, study.calculate(results))
+    about = {"date": date.today().isoformat(), "quick": quick, "settings": list(settings), "versions": api.versions()}
+    return Judged.of(study, evidence, specs, about)
+
+
+def run_only(
+    name: str,
+    only: Sequence[str],
+    *,
+    quick: bool = False,
+    settings: Sequence[str] = (),
+    workspace: str | Path | None = None,
+    console: Console | None = None,
+) -> list[str]:
+    """Run these experiments of a study, and those that they are made of, as `reproduce` does; returns their names.
+
+    So that a study can be split over machines, whose workspaces `groklab merge` puts together.
+    """
+    study = study_of(name)
+    for each in only:
+        if each not in study.experiments:
+            raise SpecError(f"study {name} has no experiment '{each}': {nearest(each, study.experiments)}")
+    wanted = {needed for each in only for needed in _sources(study, each)}
+    names = [each for each in study.experiments if each in wanted]
+    _run(study, names, quick, settings, workspace, console)
+    return names
+
+
+def _sources(study: Study, name: str) -> set[str]:
+    """An experiment of a study, and those whose evidence its setting is made of."""
+    asked: list[str] = []
+    spec = study.experiments[name]
+    if callable(spec):
+        spec(stand_in(asked))
+    return {name}.union(*(_sources(study, each) for each in asked))
+
+
+def _run(
+    study: Study,
+    names: Sequence[str],
+    quick: bool,
+    settings: Sequence[str],
+    workspace: str | Path | None,
+    console: Console | None,
+) -> tuple[Evidence, dict[str, Result], dict[str, Spec]]:
+    """Run these experiments of a study, once all of them have been found sound."""
+    from groklab import api
+    from groklab.engine.loop import table_of
+
+    for each in names:
+        table_of(study.experiment(each, stand_in(), quick, settings).task)  # pyright: ignore[reportArgumentType]
     evidence, results, specs = Evidence({}), {}, {}
-    for each in study.experiments:
+    for each in names:
         experiment = study.experiment(each, evidence, quick, settings)
         results[each] = api.run(
             experiment, workspace=workspace, console=console, workers=1 if each in study.alone else None
@@ -186,10 +245,7 @@ def reproduce(
         specs[each] = experiment.model_dump(mode="json", exclude_none=True)
         columns = () if each.startswith(TUNING) else (*CURVES, *study.curves)
         evidence = Evidence({**evidence.arms, each: arms_of(results[each], columns)})
-    if study.calculate is not None:
-        evidence = Evidence(evidence.arms, study.calculate(results))
-    about = {"date": date.today().isoformat(), "quick": quick, "settings": list(settings), "versions": api.versions()}
-    return Judged.of(study, evidence, specs, about)
+    return evidence, results, specs
 
 
 def arms_of(result: Result, columns: Sequence[str] = CURVES) -> dict[str, Arm]:
