@@ -14,9 +14,9 @@ lr times noise_factor, and `schedule` (to be set to the recipe's) their warm-up;
 correction 1 - beta1^t, which is near 1 after some twenty updates. (2) Their training loss and accuracy are those with
 weight noise; here the signals, and so triggers, are of the weights without.
 
-Cost: a random number per parameter and step, no memory; weight noise takes a second gradient besides, doubling the time
-per step (the first, at the weights without noise, is the engine's). Not for the fastest way to grok: noise helped with
-few examples in Power et al., but weight decay did much more.
+Cost: a random number per parameter and step, no memory. Weight noise takes a second forward pass besides, for the loss
+at the weights without noise, a third more time per step; with a `when` a second gradient, twice the time. Not for the
+fastest way to grok: noise helped with few examples in Power et al., but weight decay did much more.
 """
 
 from __future__ import annotations
