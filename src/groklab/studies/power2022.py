@@ -38,9 +38,9 @@ MODEL = POWER
 PAIRS = 120**2  # products in S5
 DIVISION_STEPS, INTERVENTION_STEPS, SHARE_STEPS, OPERATION_STEPS, HARD_STEPS = 60_000, 6000, 20_000, 5000, 10_000
 INTERVENTION_SHARES = (40, 60, 80)  # per cent
-SHARES = (28, 30, 33, 37, 42, 50)
+SHARES = (50, 60, 70, 80)
 OUTLIERS = {10: SHARE_STEPS, 100: SHARE_STEPS, 1000: INTERVENTION_STEPS, 3000: INTERVENTION_STEPS}  # with their updates
-OUTLIER_SHARE = 50
+OUTLIER_SHARE = 80
 
 
 def setting(
@@ -237,26 +237,13 @@ def judge_share(found: Evidence) -> Finding:
             more.restricted_mean() < less.restricted_mean() or not (less.reached() or more.reached())
             for less, more in pairwise(arms.values())
         ),
-        f"at {SHARES[0]} % at least ten times as late as at {SHARES[-1]} %": slowest >= 10 * fastest,
+        f"at {SHARES[0]} % at least five times as late as at {SHARES[-1]} %": slowest >= 5 * fastest,
     }
     return all_hold(conditions, said)
 
 
 def judge_slope(found: Evidence) -> Finding:
-    low, high = (found.arm(f"share-{share}", "decay to zero") for share in SHARES[:2])
-    if short := too_short(low, SHARE_STEPS):
-        return short
-    said = f"{SHARES[0]} %: {low.said()}; {SHARES[1]} %: {high.said()}"
-    slow, fast = low.median().median, high.median().median
-    if fast is None:
-        return Finding("not comparable", said, f"most runs with {SHARES[1]} % have not generalised within the budget")
-    growth = ((low.budget if slow is None else slow) / fast) ** (1 / (SHARES[1] - SHARES[0])) - 1
-    said += f"; {'at least ' if slow is None else ''}{100 * growth:.0f} % more time for each per cent of data less"
-    if slow is None and growth < 0.4:
-        return Finding("not comparable", said, "only a bound is known, and it is below the published value")
-    if slow is None:
-        return Finding("partly" if growth <= 1.25 else "not reproduced", said, "only a bound is known")
-    return within(growth, 0.32, 0.625, said, nearly=2)
+    return Finding("not comparable", "not run", "with 25 to 30 % of the data a run has some 1e5 updates")
 
 
 def judge_outliers(found: Evidence) -> Finding:
@@ -397,9 +384,9 @@ STUDY = Study(
             "Time to generalise grows steeply as the share of data falls.",
             "figure 1, right",
             "a curve over 25 to 80 % of the products in S5, of medians to 0.99",
-            "restricted mean of t_grokked (0.99) at 28, 30, 33, 37, 42 and 50 %, decay to zero, 5 seeds, 20,000 steps",
-            "reproduced: it falls from each share to the next (unless neither is ever generalised), and to a tenth or "
-            "less in all; partly: one of them; not: neither; not comparable: most runs at 50 % do not generalise",
+            "restricted mean of t_grokked (0.99) at 50, 60, 70 and 80 %, decay to zero, 5 seeds, 20,000 updates",
+            "reproduced: it falls from each share to the next (unless neither is ever generalised), and to a fifth or "
+            "less in all; partly: one of them; not: neither; not comparable: most runs at 80 % do not generalise",
             judge_share,
         ),
         Claim(
@@ -407,9 +394,8 @@ STUDY = Study(
             "Between 30 and 25 % of the data, each per cent less costs 40 to 50 % more time.",
             "text on figure 1, right",
             "40 to 50 %, of medians to 0.99",
-            "growth for each per cent, from the medians at 30 and 28 %",
-            "reproduced: 32 to 62.5 %, a quarter beyond the range; partly: within twice that range, or a lower bound "
-            "from 40 to 125 %; otherwise not; not comparable: no median at 30 %, or a lower bound below 40 %",
+            "not run",
+            "not comparable: such runs do not fit here",
             judge_slope,
         ),
         Claim(
@@ -417,7 +403,7 @@ STUDY = Study(
             "A few wrong labels do no harm.",
             "appendix on outliers",
             "0, 10, 100, 1000, 2000 and 3000 outliers; small numbers are harmless",
-            "t_grokked (0.99 of clean held-out pairs) with 10 and 100 wrong labels among half of the products in S5, "
+            "t_grokked (0.99 of clean held-out pairs) with 10 and 100 wrong labels among 80 % of the products in S5, "
             "paired with none, 5 seeds of at most 20,000 updates; 1000 and 3000 are shown besides, within 6,000",
             "reproduced: with 10 and with 100 all runs generalise, in at most 1.5 times the steps in the median; "
             "partly: one of them; not: neither; not comparable: not all do without outliers",
@@ -454,9 +440,11 @@ STUDY = Study(
         "20,000, 1,000 and 3,000 outliers 6,000, in place of 1e5; 2,000 outliers are left out.",
         "Its update noise is on full batches, here on those of 512; plain Adam on full batches, a dozen times "
         "as costly, and dropout, which this project's transformer lacks, are left out.",
-        "Times against shares have 20,000 updates and 28 to 50 %; 25 %, where it takes longest, is not among them.",
+        "Times against shares have 20,000 updates and 50 to 80 %. Shares from 28 % on were planned, and outliers among "
+        "half of the products: given up, before any other of these runs, when with 50 % the first two were at chance "
+        "after 8,000 updates.",
         "Its split is the same for every seed, and the closing token of an equation is predicted, too; not so here.",
-        "On which task it put its outliers could not be verified; products in S5, half of them, is our guess.",
+        "On which task it put its outliers could not be verified; products in S5 are our guess.",
         "Its curves by operation cannot be read as numbers, so two pairs of operations stand for them.",
         "The correlation of sharpness with accuracy (-0.795) is not repeated.",
     ),
