@@ -39,7 +39,7 @@ PAIRS = 120**2  # products in S5
 DIVISION_STEPS, INTERVENTION_STEPS, SHARE_STEPS, OPERATION_STEPS, HARD_STEPS = 60_000, 6000, 20_000, 5000, 10_000
 INTERVENTION_SHARES = (40, 60, 80)  # per cent
 SHARES = (50, 60, 70, 80)
-OUTLIERS = {10: SHARE_STEPS, 100: SHARE_STEPS, 1000: INTERVENTION_STEPS, 3000: INTERVENTION_STEPS}  # with their updates
+OUTLIERS = (10, 100)
 OUTLIER_SHARE = 80
 
 
@@ -253,11 +253,9 @@ def judge_outliers(found: Evidence) -> Finding:
     if clean.reached() < len(clean):
         return Finding("not comparable", said, "not all runs generalise without any outlier")
     conditions = {}
-    for count in (10, 100):
-        ratio = compared(noisy[count], clean).median
-        conditions[f"{count} do no harm"] = (
-            noisy[count].reached() == len(noisy[count]) and ratio is not None and ratio <= 1.5
-        )
+    for count, arm in noisy.items():
+        ratio = compared(arm, clean).median
+        conditions[f"{count} do no harm"] = arm.reached() == len(arm) and ratio is not None and ratio <= 1.5
     return all_hold(conditions, said)
 
 
@@ -305,8 +303,8 @@ STUDY = Study(
         },
         **{f"share-{share}": setting(products(share), {"decay to zero": DECAY}, 5, SHARE_STEPS) for share in SHARES},
         **{
-            f"outliers-{count}": setting(products(OUTLIER_SHARE, count), {"decay to zero": DECAY}, 5, steps)
-            for count, steps in OUTLIERS.items()
+            f"outliers-{count}": setting(products(OUTLIER_SHARE, count), {"decay to zero": DECAY}, 5, SHARE_STEPS)
+            for count in OUTLIERS
         },
         **{
             name: setting(modular(operation, 30), {"decay to zero": DECAY}, 10, OPERATION_STEPS)
@@ -404,7 +402,7 @@ STUDY = Study(
             "appendix on outliers",
             "0, 10, 100, 1000, 2000 and 3000 outliers; small numbers are harmless",
             "t_grokked (0.99 of clean held-out pairs) with 10 and 100 wrong labels among 80 % of the products in S5, "
-            "paired with none, 5 seeds of at most 20,000 updates; 1000 and 3000 are shown besides, within 6,000",
+            "paired with none, 5 seeds of at most 20,000 updates",
             "reproduced: with 10 and with 100 all runs generalise, in at most 1.5 times the steps in the median; "
             "partly: one of them; not: neither; not comparable: not all do without outliers",
             judge_outliers,
@@ -436,8 +434,8 @@ STUDY = Study(
         "Interventions are compared after 6,000 updates, not 1e5 (`--set interventions-40:budget.steps=100000`, and "
         "the same for 60 and 80), and with 40, 60 and 80 %: what generalises slowly seems to need more data here than "
         "there.",
-        "Operations have 5,000 updates, the hard one 10,000 (`--set hard:budget.steps=100000`), 10 and 100 outliers "
-        "20,000, 1,000 and 3,000 outliers 6,000, in place of 1e5; 2,000 outliers are left out.",
+        "Operations have 5,000 updates, the hard one 10,000 (`--set hard:budget.steps=100000`), in place of 1e5; 1,000 "
+        "to 3,000 outliers are left out.",
         "Its update noise is on full batches, here on those of 512; plain Adam on full batches, a dozen times "
         "as costly, and dropout, which this project's transformer lacks, are left out.",
         "Times against shares have 20,000 updates and 50 to 80 %. Shares from 28 % on were planned, and outliers among "
