@@ -315,9 +315,8 @@ STUDY = Study(
     quick={
         "division": ("seeds.count=1", "budget.steps=2000"),
         **{f"interventions-{s}": ("seeds.count=1", "budget.steps=200") for s in INTERVENTION_SHARES},
-        **{f"share-{share}": ("seeds.count=1", "budget.steps=200") for share in SHARES[:-1]},
-        **{f"outliers-{count}": ("seeds.count=1", "budget.steps=3000") for count in OUTLIERS},
-        f"share-{OUTLIER_SHARE}": ("seeds.count=1", "budget.steps=3000"),
+        **{f"share-{share}": ("seeds.count=1", "budget.steps=200") for share in SHARES},
+        **{f"outliers-{count}": ("seeds.count=1", "budget.steps=200") for count in OUTLIERS},
         **dict.fromkeys(OPERATIONS, ("seeds.count=1", "budget.steps=200")),
         "hard": ("seeds.count=1", "budget.steps=500"),
     },
