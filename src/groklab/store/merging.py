@@ -49,8 +49,6 @@ def _experiment(store: Workspace, other: Workspace, row: ExperimentRow) -> Taken
 def _progress(other: Workspace, run: RunRow) -> Progress | None:
     """The run as it stood at its end, else at its checkpoint; None if it has neither."""
     stored, curves = other.checkpoint(run.id), other.curves(run.id)
-    if not run.finished and stored is None:
-        return None
     names = ("status", "steps", *MILESTONES, "seconds", "flops", "message")
     whole = Progress(
         run=run.id,
@@ -58,8 +56,10 @@ def _progress(other: Workspace, run: RunRow) -> Progress | None:
         checkpoint=None if stored is None else stored[1],
         **{name: getattr(run, name) for name in names},
     )
-    if run.finished or stored is None:
+    if run.finished:
         return whole
+    if stored is None:
+        return None
     step = stored[0]  # a checkpoint is of the state before its step is evaluated
     before = {name: values[curves["step"] < step] for name, values in curves.items()}
     reached = {name: None if (at := getattr(run, name)) is None or at >= step else at for name in MILESTONES}
