@@ -14,6 +14,7 @@ from groklab.studies.claims import (
     Finding,
     Trial,
     above_one,
+    all_beyond_chance,
     all_hold,
     at_most_partly,
     below_one,
@@ -145,6 +146,16 @@ def test_several_statements_hold_together_or_in_part():
     found = all_hold({"a": True, "b": False}, "x")
     assert (found.verdict, found.reason) == ("partly", "does not hold: b")
     assert all_hold({"a": False}, "x").verdict == "not reproduced"
+
+
+def test_pairs_too_few_for_an_interval_show_a_part_of_a_claim_where_all_are_on_its_side():
+    slow, fast = arm("slow", dict.fromkeys(range(5), 800)), arm("fast", {seed: 400 + seed for seed in range(5)})
+    one_slow, one_fast = arm("slow", {0: 800}), arm("fast", {0: 400})
+    many = all_beyond_chance({"a": (above_one, compared(slow, fast)), "b": (below_one, compared(fast, slow))}, "")
+    assert many.verdict == "reproduced"
+    assert all_beyond_chance({"a": (above_one, compared(one_slow, one_fast))}, "").verdict == "partly"
+    assert all_beyond_chance({"a": (below_one, compared(one_slow, one_fast))}, "").verdict == "not reproduced"
+    assert all_beyond_chance({"a": (below_one, compared(slow, fast))}, "").verdict == "not reproduced"
 
 
 def test_what_is_missing_from_the_evidence_is_said_with_the_nearest_name():

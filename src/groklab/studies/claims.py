@@ -198,14 +198,17 @@ def ratio_said(ratio: PairedRatio) -> str:
     return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}; {certainty}) times the steps"
 
 
-def below_one(ratio: PairedRatio) -> bool:
-    """Whether the arm is faster beyond chance: the whole interval below 1, with a coverage of 90 % at least."""
-    return ratio.high is not None and ratio.high < 1 and ratio.confidence >= 0.9
+COVERAGE = 0.9  # of an interval that says what is beyond chance; five pairs are the fewest with such a one
 
 
-def above_one(ratio: PairedRatio) -> bool:
+def below_one(ratio: PairedRatio, coverage: float = COVERAGE) -> bool:
+    """Whether the arm is faster beyond chance: the whole interval below 1, with that coverage at least."""
+    return ratio.high is not None and ratio.high < 1 and ratio.confidence >= coverage
+
+
+def above_one(ratio: PairedRatio, coverage: float = COVERAGE) -> bool:
     """Whether the arm is slower beyond chance."""
-    return ratio.low is not None and ratio.low > 1 and ratio.confidence >= 0.9
+    return ratio.low is not None and ratio.low > 1 and ratio.confidence >= coverage
 
 
 def faster(ratio: PairedRatio, reproduced: float, partly: float = 1.0) -> Finding:
@@ -242,6 +245,19 @@ def all_hold(conditions: Mapping[str, bool], measured: str) -> Finding:
         return Finding("reproduced", measured)
     verdict: Verdict = "partly" if len(failing) < len(conditions) else "not reproduced"
     return Finding(verdict, measured, f"does not hold: {'; '.join(failing)}")
+
+
+def all_beyond_chance(
+    conditions: Mapping[str, tuple[Callable[[PairedRatio, float], bool], PairedRatio]], measured: str
+) -> Finding:
+    """A claim of several ratios, each `below_one` or `above_one`.
+
+    Where pairs are too few for an interval it is enough that all of them are on that side, for a part of the claim.
+    """
+    few = any(ratio.confidence < COVERAGE for _, ratio in conditions.values())
+    coverage = 0.0 if few else COVERAGE
+    finding = all_hold({name: beyond(ratio, coverage) for name, (beyond, ratio) in conditions.items()}, measured)
+    return at_most_partly(finding, "the pairs are too few for an interval") if few else finding
 
 
 def at_most_partly(finding: Finding, reason: str) -> Finding:

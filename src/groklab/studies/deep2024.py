@@ -22,6 +22,7 @@ from groklab.studies.claims import (
     Time,
     Verdict,
     above_one,
+    all_beyond_chance,
     all_hold,
     compared,
     ratio_said,
@@ -169,13 +170,13 @@ def judge_later(found: Evidence) -> Finding:
     for time, word in times.items():
         for deep, shallow in ((8, 4), (12, 8)):
             ratio = compared(arms[deep], arms[shallow], time)
-            conditions[f"depth {deep} {word} later than {shallow}"] = above_one(ratio)
+            conditions[f"depth {deep} {word} later than {shallow}"] = above_one, ratio
             said.append(f"depth {deep} to {shallow}, {word}: {ratio_said(ratio)}")
             if all(2 * arms[depth].reached(time) <= len(arms[depth]) for depth in (deep, shallow)):
                 unseen.append(f"at neither depth {deep} nor {shallow} most runs have got there ({time})")
     if unseen:
         return Finding("not comparable", "; ".join(said), "; ".join(unseen))
-    return all_hold(conditions, "; ".join(said))
+    return all_beyond_chance(conditions, "; ".join(said))
 
 
 def grokking_share(found: Evidence, depth: int, images: int) -> float:
@@ -327,8 +328,9 @@ STUDY = Study(
             "later at depth 12 than at 8, and at 8 than at 4; one run each",
             "paired ratios of the steps to train accuracy 0.99 and to held-out accuracy 0.85, 5 seeds; where only one "
             "of a pair gets there, the other counts with the budget",
-            "reproduced: the whole interval above 1 for both times and both steps of depth; partly: for some; "
-            "otherwise not; not comparable: at some step of depth, most runs of neither have got there",
+            "reproduced: the whole interval above 1 for both times and both steps of depth; partly: for some, or with "
+            "fewer than five pairs, which have no interval of 90 %, all pairs above 1; otherwise not; not comparable: "
+            "at some step of depth, most runs of neither have got there",
             judge_later,
         ),
         Claim(
@@ -422,5 +424,6 @@ STUDY = Study(
         "Held out are 2,000 images, to keep evaluations cheap. What counts as grokking and as a surge is ours: the "
         "paper shows curves.",
         "2,000 images are not repeated.",
+        "What fewer than five pairs can say of times was written down after the first runs, of one or two pairs.",
     ),
 )

@@ -21,6 +21,7 @@ from groklab.studies.claims import (
     Evidence,
     Finding,
     above_one,
+    all_beyond_chance,
     all_hold,
     at_most_partly,
     below_one,
@@ -299,13 +300,9 @@ def judge_direction(found: Evidence) -> Finding:
     more, less = compared(found.arm("decay", "decay 3"), main), compared(found.arm("decay", "decay 0.3"), main)
     if more.median is None or less.median is None:
         return Finding("not comparable", "no pair of runs got there")
-    conditions = {
-        "3 sooner than 1": below_one(more),
-        "0.3 later than 1": above_one(less),
-    }
-    return early(found) or all_hold(
-        conditions, f"decay 3 over 1: {ratio_said(more)}; decay 0.3 over 1: {ratio_said(less)}"
-    )
+    said = f"decay 3 over 1: {ratio_said(more)}; decay 0.3 over 1: {ratio_said(less)}"
+    conditions = {"3 sooner than 1": (below_one, more), "0.3 later than 1": (above_one, less)}
+    return early(found) or all_beyond_chance(conditions, said)
 
 
 def judge_numbers(found: Evidence) -> Finding:
@@ -525,7 +522,8 @@ STUDY = Study(
             "appendix D.1, its words",
             "larger amounts lead to faster grokking",
             "paired ratios of t_grokked at decay 3 and 0.3 to 1, 5 seeds",
-            "reproduced: both intervals on their side of 1; partly: one; otherwise not",
+            "reproduced: both intervals on their side of 1; partly: one, or with fewer than five pairs, which have no "
+            "interval of 90 %, all pairs on their side; otherwise not",
             judge_direction,
         ),
         Claim(
