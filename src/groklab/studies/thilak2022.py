@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from groklab.statistics.events import LAST_LAYER, slingshots
-from groklab.studies.claims import Claim, Evidence, Finding, Trial, all_hold, most, shorter
+from groklab.studies.claims import Claim, Evidence, Finding, Trial, all_hold, at_most_partly, most, shorter
 from groklab.studies.networks import POWER
 from groklab.studies.study import TUNING_SEEDS, Study
 
@@ -122,14 +122,13 @@ def judge_late(found: Evidence) -> Finding:
         return short
     arm = found.arm("epsilon", "1e-8")
     memorised, grokked = arm.median("t_memorised").median, arm.median().median
+    seen_until = arm.budget if grokked is None else grokked
     conditions = {
         "memorised at about 300": memorised is not None and 200 <= memorised <= 450,
-        "generalised at 1e5 or later": memorised is not None and (grokked is None or grokked >= 1e5 / 1.5),
+        "known to generalise at 1e5 or later": memorised is not None and seen_until >= 1e5 / 1.5,
     }
-    said = f"memorised: {arm.said('t_memorised')}; generalised: {arm.said()}"
-    if all(conditions.values()) and grokked is None:
-        return Finding("partly", said, "only a bound of the second is known")
-    return all_hold(conditions, said)
+    finding = all_hold(conditions, f"memorised: {arm.said('t_memorised')}; generalised: {arm.said()}")
+    return finding if grokked is not None else at_most_partly(finding, "only a bound of the second is known")
 
 
 def judge_cycles(found: Evidence) -> Finding:
